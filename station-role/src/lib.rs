@@ -1,1 +1,4 @@
-//! placeholder
+//! The pure part of the roles that hold authority.
+
+pub mod addresses;
+pub mod router;
