@@ -1,4 +1,26 @@
-//! The pure part of Branchline: words, trust, content, swarm, the host's side of a session, wire format.
+//! The pure part of Branchline: what every node says, knows and decides.
+//!
+//! Nothing in this crate reads a clock, opens a socket or a file, starts a thread or draws a random number. Whatever
+//! decides is a [`machine::Machine`]: inputs in, outputs out, time passed as an argument. The runtime in the `node`
+//! crate and the worlds in `simulations` drive the same code.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`ids`] | node identities, hashes, sites, sessions, epochs |
+//! | [`time`] | the two clocks as plain values |
+//! | [`limits`] | every bound of every queue, table and message |
+//! | [`machine`] | the contract of a machine |
+//! | [`refusal`] | what a peer may be told when something is refused |
+//! | [`charter`] | signed documents: charter, warrant, membership, token, approval, lease, probe, grant |
+//! | [`wire`] | the messages between nodes and their encoding |
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod charter;
+pub mod ids;
 pub mod limits;
+pub mod machine;
+pub mod refusal;
 pub mod survey;
+pub mod time;
+pub mod wire;

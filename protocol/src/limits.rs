@@ -1,7 +1,72 @@
-//! Every number that bounds something, in one place, with the reason.
+//! Every bound of every queue, table and message, in one place.
+//!
+//! Where one bound must lie below another, a constant assertion at the end of the file says so.
 
-// survey
+// Refusals.
+/// Longest reason of a refusal, in bytes.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
 
+// Wire.
+/// Longest message on the control plane, in bytes. Manifests and signed catalogues are the largest.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Longest message on the bulk plane, in bytes: one frame and its header.
+pub const BULK_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + (1 << 20);
+/// Longest message on the installer's socket, in bytes.
+pub const INSTALLER_MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+// Content.
+/// Longest raw chunk of an image, in bytes; frames may be a little longer where data does not compress.
+pub const CHUNK_BYTES_MAX: usize = 4 << 20;
+/// Most chunks in one manifest.
+pub const MANIFEST_CHUNKS_MAX: usize = 65_536;
+/// Most bytes that may be leased and not yet held by a second living node: B of R70.
+pub const LEASED_BYTES_DEFAULT: u64 = 4 << 20;
+
+// Signed documents.
+/// Longest signed body of any document except the catalogue, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+/// Longest signed catalogue, in bytes.
+pub const CATALOGUE_BYTES_MAX: usize = 4 << 20;
+/// Longest join token, in characters.
+pub const TOKEN_TEXT_BYTES_MAX: usize = 4096;
+
+// Sites.
+/// Members of one site where the charter names no other limit.
+pub const MEMBERS_DEFAULT: u32 = 1_000;
+/// Most members that a charter may allow.
+pub const MEMBERS_MAX: u32 = 100_000;
+/// Simultaneous sessions of a station where the charter names no other limit (R22).
+pub const SESSIONS_DEFAULT: u32 = 100;
+/// Address prefixes of one site.
+pub const PREFIXES_MAX: usize = 64;
+/// Former stations that a charter remembers.
+pub const FORMER_STATIONS_MAX: usize = 16;
+/// Electors of one site.
+pub const ELECTORS_MAX: usize = 15;
+/// Keys of one kind in a charter.
+pub const KEYS_MAX: usize = 16;
+/// Open join tokens of one station.
+pub const TOKENS_MAX: usize = 10_000;
+
+// Mesh.
+/// Neighbours of a host on the control plane.
+pub const CONTROL_NEIGHBOURS_MAX: usize = 12;
+/// Neighbours of a host on the bulk plane.
+pub const BULK_NEIGHBOURS_MAX: usize = 10;
+/// Peer records in one answer of a peer exchange.
+pub const PEER_RECORDS_MAX: usize = 64;
+
+// Sessions.
+/// Events in one report of a host.
+pub const REPORT_EVENTS_MAX: usize = 256;
+/// Longest text of one event (captured installer output is cut into pieces of this length), in bytes.
+pub const EVENT_TEXT_BYTES_MAX: usize = 8 << 10;
+/// Longest sealed survey, in bytes.
+pub const SEALED_SURVEY_BYTES_MAX: usize = 2 << 20;
+/// Nodes that should hold each sealed survey (R49).
+pub const SURVEY_REPLICAS: usize = 3;
+
+// Survey.
 /// Most bytes of one descriptor document; longer ones are refused unread. A sealed survey of this size still fits one message.
 pub const MAX_DESCRIPTOR_BYTES: usize = 1 << 20;
 /// Deepest nesting of elements that the descriptor's reader follows; the format itself needs six levels.
@@ -38,3 +103,13 @@ pub const MAX_SURVEY_THRESHOLDS: usize = 64;
 pub const MAX_SURVEY_COMMANDS: usize = 32;
 /// Most potential conflicts that one survey reports.
 pub const MAX_SURVEY_CONFLICTS: usize = 64;
+
+const _: () = assert!(DOCUMENT_BYTES_MAX < CATALOGUE_BYTES_MAX);
+const _: () = assert!(CATALOGUE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(SEALED_SURVEY_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(REPORT_EVENTS_MAX * EVENT_TEXT_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
+const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
+const _: () = assert!(MAX_DESCRIPTOR_BYTES < SEALED_SURVEY_BYTES_MAX);

@@ -1,0 +1,87 @@
+//! What headquarters signs for a site's addresses: grants of batches, and what its probes saw.
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::signed::Document;
+use crate::{
+    ids::{PlanHash, SessionId, SiteName},
+    limits::DOCUMENT_BYTES_MAX,
+    time::UnixSeconds,
+};
+
+/// A run of mapped addresses, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressBatch {
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address, not below the first.
+    pub last: Ipv4Addr,
+}
+
+impl AddressBatch {
+    /// The addresses, in order.
+    pub fn addresses(self) -> impl Iterator<Item = Ipv4Addr> {
+        (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
+    }
+
+    /// How many addresses.
+    pub fn count(self) -> u64 {
+        (u64::from(u32::from(self.last)) + 1).saturating_sub(u64::from(u32::from(self.first)))
+    }
+
+    /// Whether `address` lies in the batch.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+/// A batch given to a site by the NAT authority (R32, R110). Signed by headquarters' node key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressGrant {
+    /// The site.
+    pub site: SiteName,
+    /// Grows with each grant to this site.
+    pub serial: u64,
+    /// The addresses.
+    pub batch: AddressBatch,
+}
+
+impl Document for AddressGrant {
+    const CONTEXT: &'static str = "branchline address grant 1";
+    const BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
+    const NAME: &'static str = "address grant";
+}
+
+/// What headquarters saw at a mapped address (R94). Signed by headquarters' node key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeResult {
+    /// The site.
+    pub site: SiteName,
+    /// Host and generation.
+    pub session: SessionId,
+    /// The plan that the host carried out.
+    pub plan: PlanHash,
+    /// Where it looked.
+    pub mapped: Ipv4Addr,
+    /// The ports that it tried, each with what it saw: `None` where all was as declared, else what was not.
+    pub ports: Vec<(u16, Option<String>)>,
+    /// When.
+    pub probed_at: UnixSeconds,
+}
+
+impl ProbeResult {
+    /// Whether every port answered as declared.
+    pub fn passed(&self) -> bool {
+        !self.ports.is_empty() && self.ports.iter().all(|(_, fault)| fault.is_none())
+    }
+}
+
+impl Document for ProbeResult {
+    const CONTEXT: &'static str = "branchline probe result 1";
+    const BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
+    const NAME: &'static str = "probe result";
+}

@@ -1,0 +1,31 @@
+//! Authority: the signed documents that say who may do what.
+//!
+//! Authority sits in documents, not in machines (DESIGN.md, identity and trust). The owner signs the [`Charter`]; the
+//! charter designates the station, names headquarters and the keys for catalogue, site policy and approvals. The
+//! station acts under a [`Warrant`] and gives out [`JoinToken`]s, [`Membership`]s and [`Lease`]s; headquarters signs
+//! [`AddressGrant`]s and [`ProbeResult`]s; an approver signs [`Approval`]s. Every verifier persists the highest version
+//! and epoch that it has seen and refuses lower ones: [`Authority`] is that memory and the only judge.
+mod approval;
+mod authority;
+mod grant;
+mod lease;
+mod membership;
+mod sealed;
+mod signed;
+mod site;
+mod token;
+mod warrant;
+
+pub use approval::{Approval, Decision};
+pub use authority::{Authority, Role};
+pub use grant::{AddressBatch, AddressGrant, ProbeResult};
+pub use lease::Lease;
+pub use membership::{Membership, Revocations};
+pub use sealed::{SealError, Sealed};
+pub use signed::{Document, PublicKey, SignatureError, Signed};
+pub use site::{
+    Charter, CharterError, DeniedAction, HeadquartersSeat, Keys, NodeAddresses, Prefix, SiteLimits, SitePolicies,
+    StationSeat,
+};
+pub use token::{BeginRequest, JoinToken, TokenError};
+pub use warrant::Warrant;
