@@ -12,6 +12,9 @@
 //! | [`machine`] | the contract of a machine |
 //! | [`refusal`] | what a peer may be told when something is refused |
 //! | [`charter`] | signed documents: charter, warrant, membership, token, approval, lease, probe, grant |
+//! | [`survey`] | the descriptor that a host's survey makes |
+//! | [`session`] | the host's side of a session and its dialogue with the station |
+//! | [`report`] | what happened, as events |
 //! | [`wire`] | the messages between nodes and their encoding |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -21,6 +24,8 @@ pub mod ids;
 pub mod limits;
 pub mod machine;
 pub mod refusal;
+pub mod report;
+pub mod session;
 pub mod survey;
 pub mod time;
 pub mod wire;

@@ -4,3 +4,5 @@
 //! through serde. Every decoder has a bound and refuses trailing bytes. Released types never change: new enum variants
 //! are appended, and the hello negotiates the highest common version.
 pub mod codec;
+pub mod control;
+pub mod site;

@@ -1,0 +1,8 @@
+//! The host's side of a session, and the words of its dialogue with the station.
+//!
+//! The dialogue is level-triggered: a host states where it is ([`HostReport`]), a station states what it wants
+//! ([`Directive`]), and either may repeat itself at any time. A lost, doubled or reordered message therefore costs time
+//! and never correctness: the higher revision counts, the lower is ignored.
+mod dialogue;
+
+pub use dialogue::{Directive, HostReport, HostState, Order, Stage, WaitReason};

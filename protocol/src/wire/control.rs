@@ -1,0 +1,140 @@
+//! Requests and answers on the control plane.
+//!
+//! The first request on every connection is [`ControlRequest::Hello`]; until it is accepted every other request is
+//! answered with [`ControlAnswer::Refused`] and the connection is closed.
+use serde::{Deserialize, Serialize};
+
+use super::site::{HeadquartersDirective, SiteReport};
+use crate::{
+    charter::{Charter, Membership, NodeAddresses, Signed, Warrant},
+    ids::{DocumentHash, Epoch, NodeId, PackId, SurveyHash},
+    refusal::Refusal,
+    session::{Directive, HostReport},
+};
+
+/// Versions of the control protocol that this build speaks: lowest and highest.
+pub const CONTROL_VERSIONS: (u16, u16) = (1, 1);
+
+/// Which documents a node holds; compared on contact and after every change, so that the newer one travels (anti-entropy).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentVersions {
+    /// Version of the charter.
+    pub charter: u64,
+    /// Epoch and version of the list of revoked members.
+    pub revocations: (Epoch, u64),
+    /// Version and hash of the catalogue.
+    pub catalogue: Option<(u64, DocumentHash)>,
+    /// Version and hash of the site policy.
+    pub policy: Option<(u64, DocumentHash)>,
+}
+
+/// What both sides show first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Lowest and highest version of the protocol that the sender speaks.
+    pub versions: (u16, u16),
+    /// The charter that the sender holds, so that the other can tell who is ahead.
+    pub charter: Signed<Charter>,
+    /// The sender's membership; station and headquarters need none.
+    pub membership: Option<Signed<Membership>>,
+    /// The station's warrant, where the sender is the station.
+    pub warrant: Option<Signed<Warrant>>,
+    /// Where the sender listens.
+    pub addresses: NodeAddresses,
+    /// The machine that the sender runs on (R99).
+    pub machine_identifier: String,
+    /// What the sender holds.
+    pub documents: DocumentVersions,
+}
+
+/// Which document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DocumentKind {
+    /// The charter.
+    Charter,
+    /// The list of revoked members.
+    Revocations,
+    /// The catalogue, as the JSON text of its signed form.
+    Catalogue,
+    /// The site policy, as the JSON text of its signed form.
+    Policy,
+}
+
+/// A node that may be dialled. Only addresses in the charter's prefixes travel inside a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Who.
+    pub node: NodeId,
+    /// Where.
+    pub addresses: NodeAddresses,
+}
+
+/// A question or a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlRequest {
+    /// The first one on a connection.
+    Hello(Box<Hello>),
+    /// These are the documents that I hold now.
+    Versions(DocumentVersions),
+    /// Give me this document.
+    Document(DocumentKind),
+    /// Whom do you know?
+    Peers,
+    /// From a host to its station; answered by the directive in force.
+    Report(Box<HostReport>),
+    /// From the station to a host; answered by [`ControlAnswer::Done`].
+    Directive(Box<Directive>),
+    /// Keep this sealed survey (R49).
+    StoreSurvey {
+        /// Its name.
+        hash: SurveyHash,
+        /// The encoded [`crate::charter::Sealed`].
+        sealed: Vec<u8>,
+    },
+    /// Give me this sealed survey.
+    Survey(SurveyHash),
+    /// Give me this pack's manifest.
+    Manifest(PackId),
+    /// Renew my membership.
+    RenewMembership,
+    /// From a station to headquarters; answered by headquarters' directive.
+    Site(Box<SiteReport>),
+    /// From a station: which frames of this pack do you hold? (A successor collects before it leases.)
+    Holdings(PackId),
+    /// A planned move: the new station asks the old one for its journal from this event on (R4).
+    Handover {
+        /// The first event wanted.
+        from: u64,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlAnswer {
+    /// Not done, and why.
+    Refused(Refusal),
+    /// Done.
+    Done,
+    /// Accepted; the other side's own hello.
+    Hello(Box<Hello>),
+    /// The other side's documents.
+    Versions(DocumentVersions),
+    /// A document's JSON text in its signed form.
+    Document(DocumentKind, Vec<u8>),
+    /// Nodes that may be dialled.
+    Peers(Vec<PeerRecord>),
+    /// What the station wants.
+    Directive(Box<Directive>),
+    /// A sealed survey.
+    Survey(Vec<u8>),
+    /// A manifest in its encoded form.
+    Manifest(Vec<u8>),
+    /// A fresh membership.
+    Membership(Signed<Membership>),
+    /// What headquarters wants.
+    Headquarters(Box<HeadquartersDirective>),
+    /// A bitmap of held frames, least significant bit first.
+    Holdings(Vec<u8>),
+    /// Events of a station's journal in their encoded form, and whether these are the last.
+    Handover(Vec<Vec<u8>>, bool),
+}
