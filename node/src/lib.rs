@@ -1,1 +1,9 @@
-//! placeholder
+//! The binary's library: mesh, disk, SNMP, package managers, web and command line around the pure machines.
+//!
+//! Only this crate knows sockets, files, processes and clocks. What it decides itself is listed in the architecture
+//! page of the book, and is little: everything else is a machine of `protocol` or `station-role`, driven by
+//! the runtime.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod install;
