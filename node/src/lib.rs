@@ -2,8 +2,12 @@
 //!
 //! Only this crate knows sockets, files, processes and clocks. What it decides itself is listed in the architecture
 //! page of the book, and is little: everything else is a machine of `protocol` or `station-role`, driven by
-//! the runtime.
+//! [`runtime`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cli;
+pub mod config;
 pub mod install;
+pub mod runtime;
+pub mod store;

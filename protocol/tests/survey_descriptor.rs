@@ -20,9 +20,7 @@ fn line() -> impl Strategy<Value = String> {
             Just('\''),
             Just(' '),
             Just(']'),
-            any::<char>().prop_filter("not in XML", |c| {
-                !matches!(c, '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
-            }),
+            any::<char>().prop_filter("not in XML", |c| { !matches!(c, '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}') }),
         ],
         1..24,
     )
@@ -197,11 +195,7 @@ proptest! {
 
 #[test]
 fn fixtures_are_valid() {
-    for descriptor in [
-        fixtures::plain_host(),
-        fixtures::network_storage_host(),
-        fixtures::clustered_host(),
-    ] {
+    for descriptor in [fixtures::plain_host(), fixtures::network_storage_host(), fixtures::clustered_host()] {
         descriptor.check().unwrap();
     }
 }
@@ -228,29 +222,18 @@ fn the_schema_states_the_same_bounds() {
         ("command", limits::MAX_SURVEY_COMMANDS),
         ("conflict", limits::MAX_SURVEY_CONFLICTS),
     ] {
-        let text = format!(
-            "<xs:element name=\"{element}\" type=\"{element}\" minOccurs=\"0\" maxOccurs=\"{limit}\"/>"
-        );
+        let text = format!("<xs:element name=\"{element}\" type=\"{element}\" minOccurs=\"0\" maxOccurs=\"{limit}\"/>");
         assert!(XSD.contains(&text), "{text}");
     }
-    for limit in [
-        limits::MAX_SURVEY_LINE_CHARACTERS,
-        limits::MAX_SURVEY_COMMAND_CHARACTERS,
-    ] {
-        assert!(
-            XSD.contains(&format!("<xs:maxLength value=\"{limit}\"/>")),
-            "{limit}"
-        );
+    for limit in [limits::MAX_SURVEY_LINE_CHARACTERS, limits::MAX_SURVEY_COMMAND_CHARACTERS] {
+        assert!(XSD.contains(&format!("<xs:maxLength value=\"{limit}\"/>")), "{limit}");
     }
 }
 
 #[test]
 fn oversized_input_is_refused_unread() {
     let document = vec![b' '; limits::MAX_DESCRIPTOR_BYTES + 1];
-    assert!(matches!(
-        Descriptor::parse(&document),
-        Err(DescriptorError::TooLarge { .. })
-    ));
+    assert!(matches!(Descriptor::parse(&document), Err(DescriptorError::TooLarge { .. })));
 }
 
 #[test]
@@ -263,10 +246,7 @@ fn errors_name_the_place_and_what_was_expected() {
         ("cpu_count=\"2\"", "cpu_count=\"2\" colour=\"red\""),
         ("<disks>", "<discs>"),
         ("need=\"required\"", "need=\"perhaps\""),
-        (
-            "<port number=\"22\" scope=\"any\"/>",
-            "<port number=\"22\" scope=\"any\"/><door/>",
-        ),
+        ("<port number=\"22\" scope=\"any\"/>", "<port number=\"22\" scope=\"any\"/><door/>"),
         ("urn:branchline:descriptor:1", "urn:branchline:descriptor:2"),
         ("<host>", "<!DOCTYPE a><host>"),
         ("<host>", "<host>text"),

@@ -77,19 +77,13 @@ fn metadata() -> Metadata {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// For each room, the rooms that it names as a normal or build dependency.
 fn rooms(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
-    let names: BTreeSet<String> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.name.to_string())
-        .collect();
+    let names: BTreeSet<String> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     metadata
         .workspace_packages()
         .iter()
@@ -111,20 +105,12 @@ fn reachable(metadata: &Metadata, root: &str) -> BTreeMap<String, String> {
     let resolve = metadata.resolve.as_ref().unwrap();
     let name = |id| metadata[id].name.to_string();
     let mut found = BTreeMap::new();
-    let start = &metadata
-        .workspace_packages()
-        .into_iter()
-        .find(|package| package.name.as_str() == root)
-        .unwrap()
-        .id;
+    let start = &metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == root).unwrap().id;
     let mut pending = vec![(start, root.to_owned())];
     while let Some((id, path)) = pending.pop() {
         let node = resolve.nodes.iter().find(|node| node.id == *id).unwrap();
         for dependency in &node.deps {
-            let normal = dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind == DependencyKind::Normal);
+            let normal = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
             let reached = name(&dependency.pkg);
             if normal && !found.contains_key(&reached) {
                 let path = format!("{path} -> {reached}");
@@ -150,11 +136,7 @@ fn rooms_depend_in_one_direction() {
         let place = order.iter().position(|name| name == room).unwrap();
         for used in uses {
             let used_place = order.iter().position(|name| name == used).unwrap();
-            assert!(
-                used_place < place,
-                "{room} must not depend on {used}: the direction is {}",
-                order.join(" <- "),
-            );
+            assert!(used_place < place, "{room} must not depend on {used}: the direction is {}", order.join(" <- "),);
         }
     }
 }
@@ -170,11 +152,7 @@ fn pure_rooms_reach_no_input_or_output_crate() {
             }
         }
     }
-    assert!(
-        faults.is_empty(),
-        "pure rooms take time, randomness and data as inputs; remove:\n{}",
-        faults.join("\n"),
-    );
+    assert!(faults.is_empty(), "pure rooms take time, randomness and data as inputs; remove:\n{}", faults.join("\n"),);
 }
 
 #[test]
@@ -205,11 +183,7 @@ fn pure_rooms_name_no_clock_file_socket_thread_or_random_source() {
         }
     }
     assert!(lines_read > 0, "no source was read: the paths are wrong");
-    assert!(
-        faults.is_empty(),
-        "pure rooms must not name these:\n{}",
-        faults.join("\n"),
-    );
+    assert!(faults.is_empty(), "pure rooms must not name these:\n{}", faults.join("\n"),);
 }
 
 /// Lines of code that are neither comments nor after the file's test module, with their numbers.

@@ -10,23 +10,14 @@ use std::process::Command;
 const LINES_AT_MOST: usize = 500;
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// Every file that git knows or would add, relative to the workspace, with its text. Binary files
 /// are left out.
 fn files() -> Vec<(String, String)> {
     let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(workspace())
         .output()
         .unwrap();
@@ -45,9 +36,7 @@ fn files() -> Vec<(String, String)> {
 }
 
 fn is_source(name: &str) -> bool {
-    [".rs", ".py", ".sh"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
+    [".rs", ".py", ".sh"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn fail_if_any(faults: &[String], rule: &str) {
@@ -55,11 +44,7 @@ fn fail_if_any(faults: &[String], rule: &str) {
 }
 
 /// Places where `wanted` says that a line is at fault, as `file:line: text`.
-fn places(
-    files: &[(String, String)],
-    select: impl Fn(&str) -> bool,
-    wanted: impl Fn(&str) -> bool,
-) -> Vec<String> {
+fn places(files: &[(String, String)], select: impl Fn(&str) -> bool, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     files
         .iter()
         .filter(|(name, _)| select(name))
@@ -88,26 +73,16 @@ fn source_files_stay_under_their_limit() {
 #[test]
 fn no_path_of_one_machine() {
     // Written in parts, so that this file does not name them either.
-    let forbidden = [
-        ["/wo", "rk/"].concat(),
-        ["/ro", "ot/"].concat(),
-        ["/home", "/"].concat(),
-    ];
-    let faults = places(
-        &files(),
-        |name| name != "Cargo.lock",
-        |line| forbidden.iter().any(|path| mentions(line, path)),
-    );
+    let forbidden = [["/wo", "rk/"].concat(), ["/ro", "ot/"].concat(), ["/home", "/"].concat()];
+    let faults =
+        places(&files(), |name| name != "Cargo.lock", |line| forbidden.iter().any(|path| mentions(line, path)));
     fail_if_any(&faults, "a path of one machine says nothing on another");
 }
 
 /// Whether `line` has `path` at the start of a path, not inside a longer one such as `sys/root/`.
 fn mentions(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
-        !line[..at]
-            .chars()
-            .next_back()
-            .is_some_and(|before| before.is_alphanumeric() || "_-}$.)".contains(before))
+        !line[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || "_-}$.)".contains(before))
     })
 }
 
@@ -164,17 +139,9 @@ fn every_crate_takes_the_workspace_lints() {
 fn the_book_names_pages_that_exist() {
     let book = workspace().join("docs/src");
     let summary = std::fs::read_to_string(book.join("SUMMARY.md")).unwrap();
-    let pages: BTreeSet<_> = summary
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .filter(|page| !page.is_empty())
-        .collect();
+    let pages: BTreeSet<_> =
+        summary.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|page| !page.is_empty()).collect();
     assert!(!pages.is_empty(), "SUMMARY.md names no page");
-    let faults: Vec<_> = pages
-        .into_iter()
-        .filter(|page| !book.join(page).is_file())
-        .map(str::to_owned)
-        .collect();
+    let faults: Vec<_> = pages.into_iter().filter(|page| !book.join(page).is_file()).map(str::to_owned).collect();
     fail_if_any(&faults, "SUMMARY.md names pages that do not exist");
 }

@@ -6,9 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::DescriptorError;
-use super::words::{
-    AddressFamily, InitSystem, Mode, Need, PackageManager, PortScope, Severity, SystemKind,
-};
+use super::words::{AddressFamily, InitSystem, Mode, Need, PackageManager, PortScope, Severity, SystemKind};
 use super::xml;
 
 /// One survey of one host.
@@ -218,10 +216,7 @@ impl Item {
     /// The first value under a name, if there is one.
     #[must_use]
     pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts
-            .iter()
-            .find(|fact| fact.name == name)
-            .map(|fact| fact.value.as_str())
+        self.facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
     }
 }
 
@@ -327,9 +322,6 @@ impl Descriptor {
     /// The signature of a name, if the survey ran it.
     #[must_use]
     pub fn signature(&self, name: &str) -> Option<&Signature> {
-        self.host
-            .signatures
-            .iter()
-            .find(|signature| signature.name == name)
+        self.host.signatures.iter().find(|signature| signature.name == name)
     }
 }

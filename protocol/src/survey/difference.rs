@@ -40,18 +40,10 @@ impl Difference {
         for (place, old) in before {
             let new = after.remove(&place);
             if new.as_ref() != Some(&old) {
-                changes.push(Change {
-                    place,
-                    before: Some(old),
-                    after: new,
-                });
+                changes.push(Change { place, before: Some(old), after: new });
             }
         }
-        changes.extend(after.into_iter().map(|(place, new)| Change {
-            place,
-            before: None,
-            after: Some(new),
-        }));
+        changes.extend(after.into_iter().map(|(place, new)| Change { place, before: None, after: Some(new) }));
         changes.sort_by(|left, right| left.place.cmp(&right.place));
         Self { changes }
     }
@@ -66,16 +58,9 @@ impl Difference {
 impl fmt::Display for Difference {
     /// One line for each change: `+ place = new`, `- place = old`, `~ place: old -> new`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Change {
-            place,
-            before,
-            after,
-        } in &self.changes
-        {
+        for Change { place, before, after } in &self.changes {
             match (before, after) {
-                (Some(before), Some(after)) => {
-                    writeln!(formatter, "~ {place}: {before} -> {after}")?
-                }
+                (Some(before), Some(after)) => writeln!(formatter, "~ {place}: {before} -> {after}")?,
                 (Some(before), None) => writeln!(formatter, "- {place} = {before}")?,
                 (None, Some(after)) => writeln!(formatter, "+ {place} = {after}")?,
                 (None, None) => {}
@@ -112,11 +97,7 @@ fn flatten(descriptor: &Descriptor) -> BTreeMap<String, String> {
 
 fn flatten_element(element: &Element, place: &str, lines: &mut BTreeMap<String, String>) {
     let keys = keys_of(&element.name);
-    let values: Vec<_> = element
-        .attributes
-        .iter()
-        .filter(|(name, _)| !keys.contains(&name.as_str()))
-        .collect();
+    let values: Vec<_> = element.attributes.iter().filter(|(name, _)| !keys.contains(&name.as_str())).collect();
     // An element that is all key, such as a port, is present or absent as a whole.
     if values.is_empty() && element.children.is_empty() && !keys.is_empty() {
         lines.insert(place.to_owned(), "present".into());
@@ -129,19 +110,13 @@ fn flatten_element(element: &Element, place: &str, lines: &mut BTreeMap<String, 
         let name = child_name(child);
         let occurrence = occurrences.entry(name.clone()).or_default();
         *occurrence += 1;
-        let suffix = if *occurrence > 1 {
-            format!("#{occurrence}")
-        } else {
-            String::new()
-        };
+        let suffix = if *occurrence > 1 { format!("#{occurrence}") } else { String::new() };
         flatten_element(child, &format!("{place}/{name}{suffix}"), lines);
     }
 }
 
 fn keys_of(element: &str) -> &'static [&'static str] {
-    KEYS.iter()
-        .find(|(name, _)| *name == element)
-        .map_or(&[], |(_, keys)| keys)
+    KEYS.iter().find(|(name, _)| *name == element).map_or(&[], |(_, keys)| keys)
 }
 
 fn child_name(child: &Element) -> String {

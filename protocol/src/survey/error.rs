@@ -8,9 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DescriptorError {
     /// The document is longer than the bound, and was not looked at.
-    #[error(
-        "the descriptor has {length} bytes, more than the {limit} that are taken; survey the host again"
-    )]
+    #[error("the descriptor has {length} bytes, more than the {limit} that are taken; survey the host again")]
     TooLarge {
         /// Bytes of the document.
         length: usize,

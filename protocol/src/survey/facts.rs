@@ -31,18 +31,9 @@ impl Descriptor {
                 })
             })
             .collect();
-        let packages: BTreeMap<&str, &str> = host
-            .packages
-            .list
-            .iter()
-            .map(|package| (package.name.as_str(), package.version.as_str()))
-            .collect();
-        let software: BTreeSet<&str> = host
-            .software
-            .list
-            .iter()
-            .map(|process| process.name.as_str())
-            .collect();
+        let packages: BTreeMap<&str, &str> =
+            host.packages.list.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
+        let software: BTreeSet<&str> = host.software.list.iter().map(|process| process.name.as_str()).collect();
         json!({
             "facts_version": FACTS_VERSION,
             "host": self.host_facts(),
@@ -64,11 +55,7 @@ impl Descriptor {
 
     fn host_facts(&self) -> Value {
         let host = &self.host;
-        let addresses: Vec<&str> = host
-            .addresses
-            .iter()
-            .map(|address| address.value.as_str())
-            .collect();
+        let addresses: Vec<&str> = host.addresses.iter().map(|address| address.value.as_str()).collect();
         json!({
             "hostname": host.identity.hostname,
             "machine_id": text(&host.identity.machine_id),
@@ -108,20 +95,14 @@ impl Descriptor {
     }
 
     fn cluster_facts(&self, signature: &str) -> Value {
-        let kinds: BTreeSet<&str> = self
-            .items(signature)
-            .map(|item| item.kind.as_str())
-            .collect();
+        let kinds: BTreeSet<&str> = self.items(signature).map(|item| item.kind.as_str()).collect();
         let members: BTreeSet<&str> = self
             .items(signature)
             .flat_map(|item| &item.facts)
             .filter(|fact| fact.name == "member")
             .map(|fact| fact.value.as_str())
             .collect();
-        let names: BTreeSet<&str> = self
-            .items(signature)
-            .filter_map(|item| item.fact("name"))
-            .collect();
+        let names: BTreeSet<&str> = self.items(signature).filter_map(|item| item.fact("name")).collect();
         json!({
             "detected": self.signature(signature).is_some_and(|found| found.detected),
             "kinds": kinds,
@@ -131,20 +112,12 @@ impl Descriptor {
     }
 
     fn listening_numbers(&self) -> BTreeSet<u16> {
-        self.host
-            .listening_ports
-            .iter()
-            .map(|port| port.number)
-            .collect()
+        self.host.listening_ports.iter().map(|port| port.number).collect()
     }
 
     fn module_facts(&self) -> Value {
         let of = |need: Need| -> Vec<&str> {
-            self.modules
-                .iter()
-                .filter(|module| module.need == need)
-                .map(|module| module.name.as_str())
-                .collect()
+            self.modules.iter().filter(|module| module.need == need).map(|module| module.name.as_str()).collect()
         };
         json!({ "required": of(Need::Required), "useful": of(Need::Useful) })
     }
@@ -153,9 +126,11 @@ impl Descriptor {
         self.installation
             .conflicts
             .iter()
-            .map(|conflict| json!({
-                "kind": conflict.kind, "severity": conflict.severity.word(), "subject": conflict.subject,
-            }))
+            .map(|conflict| {
+                json!({
+                    "kind": conflict.kind, "severity": conflict.severity.word(), "subject": conflict.subject,
+                })
+            })
             .collect()
     }
 
@@ -166,21 +141,13 @@ impl Descriptor {
                 "items": signature.items.iter().map(item_facts).collect::<Vec<_>>(),
             })
         };
-        let signatures: Map<String, Value> = self
-            .host
-            .signatures
-            .iter()
-            .map(|signature| (signature.name.replace('-', "_"), of(signature)))
-            .collect();
+        let signatures: Map<String, Value> =
+            self.host.signatures.iter().map(|signature| (signature.name.replace('-', "_"), of(signature))).collect();
         Value::Object(signatures)
     }
 
     fn items(&self, signature: &str) -> impl Iterator<Item = &Item> {
-        self.host
-            .signatures
-            .iter()
-            .filter(move |found| found.name == signature)
-            .flat_map(|found| &found.items)
+        self.host.signatures.iter().filter(move |found| found.name == signature).flat_map(|found| &found.items)
     }
 }
 
@@ -188,9 +155,7 @@ impl Descriptor {
 fn item_facts(item: &Item) -> Value {
     let mut object = Map::from_iter([("kind".to_owned(), Value::from(item.kind.clone()))]);
     for fact in &item.facts {
-        object
-            .entry(fact.name.replace('-', "_"))
-            .or_insert_with(|| Value::from(fact.value.clone()));
+        object.entry(fact.name.replace('-', "_")).or_insert_with(|| Value::from(fact.value.clone()));
     }
     Value::Object(object)
 }
@@ -211,27 +176,14 @@ mod tests {
 
     #[test]
     fn every_host_has_every_fact() {
-        let names = |value: &serde_json::Value| -> Vec<String> {
-            value.as_object().unwrap().keys().cloned().collect()
-        };
+        let names = |value: &serde_json::Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
         let plain = fixtures::plain_host().facts();
         let clustered = fixtures::clustered_host().facts();
         assert_eq!(names(&plain), names(&clustered));
-        for part in [
-            "host",
-            "os",
-            "storage",
-            "cluster",
-            "high_availability",
-            "ports",
-            "modules",
-        ] {
+        for part in ["host", "os", "storage", "cluster", "high_availability", "ports", "modules"] {
             assert_eq!(names(&plain[part]), names(&clustered[part]), "{part}");
         }
         assert_eq!(plain["cluster"]["detected"], false);
-        assert_eq!(
-            fixtures::network_storage_host().facts()["storage"]["network"][0]["kind"],
-            "nfs"
-        );
+        assert_eq!(fixtures::network_storage_host().facts()["storage"]["network"][0]["kind"], "nfs");
     }
 }

@@ -37,20 +37,13 @@ impl Form {
         match self {
             Self::Line(limit) => is_line(value, limit),
             Self::Identifier => is_identifier(value),
-            Self::Hash => {
-                value.len() == 64
-                    && value
-                        .bytes()
-                        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-            }
+            Self::Hash => value.len() == 64 && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
             Self::Timestamp => is_timestamp(value),
             Self::Decimal => is_decimal(value),
             Self::Integer => is_integer(value, 19),
             Self::Count => is_integer(value, 6) && value != "0",
             Self::Port => is_integer(value, 5) && value.parse::<u16>().is_ok_and(|port| port != 0),
-            Self::PrefixLength => {
-                is_integer(value, 3) && value.parse::<u8>().is_ok_and(|length| length <= 128)
-            }
+            Self::PrefixLength => is_integer(value, 3) && value.parse::<u8>().is_ok_and(|length| length <= 128),
             Self::Boolean => matches!(value, "true" | "false"),
         }
     }
@@ -85,17 +78,8 @@ pub fn is_xml_character(character: char) -> bool {
 /// Makes any text a line of the given limit: what a line cannot hold becomes `?`, what is too long is cut; `None` if nothing is left.
 #[must_use]
 pub fn to_line(text: &str, limit: usize) -> Option<String> {
-    let line: String = text
-        .chars()
-        .take(limit)
-        .map(|character| {
-            if is_line_character(character) {
-                character
-            } else {
-                '?'
-            }
-        })
-        .collect();
+    let line: String =
+        text.chars().take(limit).map(|character| if is_line_character(character) { character } else { '?' }).collect();
     (!line.is_empty()).then_some(line)
 }
 
@@ -110,21 +94,16 @@ fn is_line(value: &str, limit: usize) -> bool {
 fn is_identifier(value: &str) -> bool {
     value.len() <= limits::MAX_SURVEY_IDENTIFIER_CHARACTERS
         && value.starts_with(|first: char| first.is_ascii_lowercase())
-        && value
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        && value.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 fn is_timestamp(value: &str) -> bool {
     let pattern = b"dddd-dd-ddTdd:dd:ddZ";
     value.len() == pattern.len()
-        && value
-            .bytes()
-            .zip(pattern)
-            .all(|(byte, expected)| match expected {
-                b'd' => byte.is_ascii_digit(),
-                literal => byte == *literal,
-            })
+        && value.bytes().zip(pattern).all(|(byte, expected)| match expected {
+            b'd' => byte.is_ascii_digit(),
+            literal => byte == *literal,
+        })
 }
 
 fn is_integer(value: &str, digits: usize) -> bool {
@@ -154,47 +133,19 @@ mod tests {
     #[test]
     fn forms_hold_their_borders() {
         for (form, good, bad) in [
-            (
-                Form::Line(3),
-                vec!["a", "é€𝄞", " a "],
-                vec!["", "abcd", "a\tb", "a\n", "\u{1}", "\u{ffff}"],
-            ),
-            (
-                Form::Identifier,
-                vec!["a", "nfs-client", "x_1"],
-                vec!["", "1a", "A", "a b", "-a", "é"],
-            ),
+            (Form::Line(3), vec!["a", "é€𝄞", " a "], vec!["", "abcd", "a\tb", "a\n", "\u{1}", "\u{ffff}"]),
+            (Form::Identifier, vec!["a", "nfs-client", "x_1"], vec!["", "1a", "A", "a b", "-a", "é"]),
             (
                 Form::Integer,
                 vec!["0", "10", "9999999999999999999"],
                 vec!["", "00", "-1", "+1", "1 ", "10000000000000000000"],
             ),
             (Form::Count, vec!["1", "999999"], vec!["0", "1000000", ""]),
-            (
-                Form::Port,
-                vec!["1", "65535"],
-                vec!["0", "65536", "022", "99999"],
-            ),
-            (
-                Form::PrefixLength,
-                vec!["0", "128"],
-                vec!["129", "008", "-1"],
-            ),
-            (
-                Form::Decimal,
-                vec!["0", "-1.5", "80", "0.000001"],
-                vec!["", "-", "1.", ".5", "1.0000001", "1e3", "01"],
-            ),
-            (
-                Form::Timestamp,
-                vec!["2026-01-31T23:59:59Z"],
-                vec!["2026-01-31 23:59:59Z", "2026-01-31T23:59:59", ""],
-            ),
-            (
-                Form::Boolean,
-                vec!["true", "false"],
-                vec!["1", "0", "True", " true"],
-            ),
+            (Form::Port, vec!["1", "65535"], vec!["0", "65536", "022", "99999"]),
+            (Form::PrefixLength, vec!["0", "128"], vec!["129", "008", "-1"]),
+            (Form::Decimal, vec!["0", "-1.5", "80", "0.000001"], vec!["", "-", "1.", ".5", "1.0000001", "1e3", "01"]),
+            (Form::Timestamp, vec!["2026-01-31T23:59:59Z"], vec!["2026-01-31 23:59:59Z", "2026-01-31T23:59:59", ""]),
+            (Form::Boolean, vec!["true", "false"], vec!["1", "0", "True", " true"]),
         ] {
             for value in good {
                 assert!(form.allows(value), "{form:?} refuses {value:?}");

@@ -17,9 +17,7 @@ impl Descriptor {
             .with("root", &self.root)
             .with_child(host(&self.host))
             .with_child(Element::new("modules").with_children(self.modules.iter().map(module)))
-            .with_child(
-                Element::new("thresholds").with_children(self.thresholds.iter().map(threshold)),
-            )
+            .with_child(Element::new("thresholds").with_children(self.thresholds.iter().map(threshold)))
             .with_child(installation(&self.installation))
     }
 }
@@ -35,9 +33,7 @@ fn host(host: &Host) -> Element {
         .with_child(hardware(&host.hardware))
         .with_child(operating_system(&host.operating_system))
         .with_child(Element::new("disks").with_children(host.disks.iter().map(disk)))
-        .with_child(
-            Element::new("filesystems").with_children(host.filesystems.iter().map(filesystem)),
-        )
+        .with_child(Element::new("filesystems").with_children(host.filesystems.iter().map(filesystem)))
         .with_child(
             Element::new("packages")
                 .with("total", host.packages.total)
@@ -48,9 +44,7 @@ fn host(host: &Host) -> Element {
                 .with("total", host.software.total)
                 .with_children(host.software.list.iter().map(process)),
         )
-        .with_child(
-            Element::new("listening_ports").with_children(host.listening_ports.iter().map(port)),
-        )
+        .with_child(Element::new("listening_ports").with_children(host.listening_ports.iter().map(port)))
         .with_child(Element::new("signatures").with_children(host.signatures.iter().map(signature)))
 }
 
@@ -59,13 +53,7 @@ fn address(address: &Address) -> Element {
         .with_optional("interface", address.interface.as_deref())
         .with("family", address.family.word())
         .with("value", &address.value)
-        .with_optional(
-            "prefix_length",
-            address
-                .prefix_length
-                .map(|length| length.to_string())
-                .as_deref(),
-        )
+        .with_optional("prefix_length", address.prefix_length.map(|length| length.to_string()).as_deref())
 }
 
 fn hardware(hardware: &Hardware) -> Element {
@@ -107,22 +95,15 @@ fn filesystem(filesystem: &Filesystem) -> Element {
 }
 
 fn package(package: &Package) -> Element {
-    Element::new("package")
-        .with("name", &package.name)
-        .with("version", &package.version)
+    Element::new("package").with("name", &package.name).with("version", &package.version)
 }
 
 fn process(process: &Process) -> Element {
-    Element::new("process")
-        .with("name", &process.name)
-        .with("count", process.count)
-        .with("command", &process.command)
+    Element::new("process").with("name", &process.name).with("count", process.count).with("command", &process.command)
 }
 
 fn port(port: &ListeningPort) -> Element {
-    Element::new("port")
-        .with("number", port.number)
-        .with("scope", port.scope.word())
+    Element::new("port").with("number", port.number).with("scope", port.scope.word())
 }
 
 fn signature(signature: &Signature) -> Element {
@@ -131,13 +112,9 @@ fn signature(signature: &Signature) -> Element {
         .with("mode", signature.mode.word())
         .with("detected", signature.detected)
         .with_children(signature.items.iter().map(|item| {
-            Element::new("item")
-                .with("kind", &item.kind)
-                .with_children(item.facts.iter().map(|fact| {
-                    Element::new("fact")
-                        .with("name", &fact.name)
-                        .with("value", &fact.value)
-                }))
+            Element::new("item").with("kind", &item.kind).with_children(
+                item.facts.iter().map(|fact| Element::new("fact").with("name", &fact.name).with("value", &fact.value)),
+            )
         }))
 }
 
@@ -162,21 +139,17 @@ fn threshold(threshold: &ThresholdAdvice) -> Element {
 fn installation(installation: &Installation) -> Element {
     Element::new("installation")
         .with_child(
-            Element::new("commands").with_children(installation.commands.iter().map(|command| {
-                Element::new("command")
-                    .with("line", &command.line)
-                    .with("purpose", &command.purpose)
-            })),
+            Element::new("commands").with_children(
+                installation.commands.iter().map(|command| {
+                    Element::new("command").with("line", &command.line).with("purpose", &command.purpose)
+                }),
+            ),
         )
-        .with_child(
-            Element::new("conflicts").with_children(installation.conflicts.iter().map(
-                |conflict| {
-                    Element::new("conflict")
-                        .with("kind", &conflict.kind)
-                        .with("severity", conflict.severity.word())
-                        .with("subject", &conflict.subject)
-                        .with("reason", &conflict.reason)
-                },
-            )),
-        )
+        .with_child(Element::new("conflicts").with_children(installation.conflicts.iter().map(|conflict| {
+            Element::new("conflict")
+                .with("kind", &conflict.kind)
+                .with("severity", conflict.severity.word())
+                .with("subject", &conflict.subject)
+                .with("reason", &conflict.reason)
+        })))
 }

@@ -23,22 +23,13 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(element: &'a Element, path: String) -> Self {
-        Self {
-            element,
-            path,
-            asked: Vec::new(),
-            next_child: 0,
-        }
+        Self { element, path, asked: Vec::new(), next_child: 0 }
     }
 
     fn raw(&mut self, name: &'static str) -> Option<&'a str> {
         self.asked.push(name);
         let element = self.element;
-        element
-            .attributes
-            .iter()
-            .find(|(candidate, _)| candidate == name)
-            .map(|(_, value)| value.as_str())
+        element.attributes.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 
     fn bad_value(&self, name: &str, found: &str, expected: String) -> DescriptorError {
@@ -59,26 +50,18 @@ impl<'a> Walk<'a> {
 
     fn required(&mut self, name: &'static str, form: Form) -> Read<String> {
         let value = self.optional(name, form)?;
-        value.ok_or_else(|| DescriptorError::MissingAttribute {
-            path: self.path.clone(),
-            attribute: name,
-        })
+        value.ok_or_else(|| DescriptorError::MissingAttribute { path: self.path.clone(), attribute: name })
     }
 
     /// A number whose form already guarantees that it fits `T`; the error is for the compiler's sake and still names the place.
     fn number<T: std::str::FromStr>(&mut self, name: &'static str, form: Form) -> Read<T> {
         let value = self.required(name, form)?;
-        value
-            .parse()
-            .map_err(|_| self.bad_value(name, &value, form.expected()))
+        value.parse().map_err(|_| self.bad_value(name, &value, form.expected()))
     }
 
     fn word<T: Vocabulary>(&mut self, name: &'static str) -> Read<T> {
         let Some(value) = self.raw(name) else {
-            return Err(DescriptorError::MissingAttribute {
-                path: self.path.clone(),
-                attribute: name,
-            });
+            return Err(DescriptorError::MissingAttribute { path: self.path.clone(), attribute: name });
         };
         T::from_word(value).ok_or_else(|| {
             let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
@@ -93,26 +76,14 @@ impl<'a> Walk<'a> {
                 Ok(Walk::new(child, format!("{}/{name}", self.path)))
             }
             Some(child) => Err(self.unexpected(child, format!("<{name}>"))),
-            None => Err(DescriptorError::MissingElement {
-                path: self.path.clone(),
-                expected: name,
-            }),
+            None => Err(DescriptorError::MissingElement { path: self.path.clone(), expected: name }),
         }
     }
 
     /// All children, which must have one name, each read by `read`.
-    fn list<T>(
-        &mut self,
-        name: &'static str,
-        limit: usize,
-        read: impl Fn(&mut Walk<'a>) -> Read<T>,
-    ) -> Read<Vec<T>> {
+    fn list<T>(&mut self, name: &'static str, limit: usize, read: impl Fn(&mut Walk<'a>) -> Read<T>) -> Read<Vec<T>> {
         if self.element.children.len() > limit {
-            return Err(DescriptorError::TooMany {
-                path: self.path.clone(),
-                name,
-                limit,
-            });
+            return Err(DescriptorError::TooMany { path: self.path.clone(), name, limit });
         }
         let mut values = Vec::with_capacity(self.element.children.len());
         for (index, child) in self.element.children.iter().enumerate() {
@@ -154,21 +125,13 @@ impl<'a> Walk<'a> {
         if let Some(child) = self.element.children.get(self.next_child) {
             return Err(self.unexpected(child, "no further element".into()));
         }
-        let stranger = self
-            .element
-            .attributes
-            .iter()
-            .find(|(name, _)| !self.asked.contains(&name.as_str()));
+        let stranger = self.element.attributes.iter().find(|(name, _)| !self.asked.contains(&name.as_str()));
         match stranger {
             None => Ok(()),
             Some((name, _)) => Err(DescriptorError::UnexpectedAttribute {
                 path: self.path.clone(),
                 attribute: name.chars().take(64).collect(),
-                expected: if self.asked.is_empty() {
-                    "none".into()
-                } else {
-                    self.asked.join(", ")
-                },
+                expected: if self.asked.is_empty() { "none".into() } else { self.asked.join(", ") },
             }),
         }
     }
@@ -196,18 +159,8 @@ impl Descriptor {
             taken_at: walk.required("taken_at", Form::Timestamp)?,
             root: walk.required("root", COMMAND)?,
             host: read_host(&mut walk.child("host")?)?,
-            modules: walk.child_list(
-                "modules",
-                "module",
-                limits::MAX_SURVEY_MODULES,
-                read_module,
-            )?,
-            thresholds: walk.child_list(
-                "thresholds",
-                "threshold",
-                limits::MAX_SURVEY_THRESHOLDS,
-                read_threshold,
-            )?,
+            modules: walk.child_list("modules", "module", limits::MAX_SURVEY_MODULES, read_module)?,
+            thresholds: walk.child_list("thresholds", "threshold", limits::MAX_SURVEY_THRESHOLDS, read_threshold)?,
             installation: read_installation(&mut walk.child("installation")?)?,
         };
         walk.finish()?;
@@ -218,45 +171,23 @@ impl Descriptor {
 fn read_host(walk: &mut Walk<'_>) -> Read<Host> {
     let host = Host {
         identity: read_identity(&mut walk.child("identity")?)?,
-        addresses: walk.child_list(
-            "addresses",
-            "address",
-            limits::MAX_SURVEY_ADDRESSES,
-            read_address,
-        )?,
+        addresses: walk.child_list("addresses", "address", limits::MAX_SURVEY_ADDRESSES, read_address)?,
         hardware: read_hardware(&mut walk.child("hardware")?)?,
         operating_system: read_operating_system(&mut walk.child("operating_system")?)?,
         disks: walk.child_list("disks", "disk", limits::MAX_SURVEY_DISKS, read_disk)?,
-        filesystems: walk.child_list(
-            "filesystems",
-            "filesystem",
-            limits::MAX_SURVEY_FILESYSTEMS,
-            read_filesystem,
-        )?,
+        filesystems: walk.child_list("filesystems", "filesystem", limits::MAX_SURVEY_FILESYSTEMS, read_filesystem)?,
         packages: read_packages(&mut walk.child("packages")?)?,
         software: read_software(&mut walk.child("software")?)?,
-        listening_ports: walk.child_list(
-            "listening_ports",
-            "port",
-            limits::MAX_SURVEY_PORTS,
-            read_port,
-        )?,
-        signatures: walk.child_list(
-            "signatures",
-            "signature",
-            limits::MAX_SURVEY_SIGNATURES,
-            read_signature,
-        )?,
+        listening_ports: walk.child_list("listening_ports", "port", limits::MAX_SURVEY_PORTS, read_port)?,
+        signatures: walk.child_list("signatures", "signature", limits::MAX_SURVEY_SIGNATURES, read_signature)?,
     };
     walk.finish()?;
     Ok(host)
 }
 
 fn read_identity(walk: &mut Walk<'_>) -> Read<Identity> {
-    let identity = Identity {
-        hostname: walk.required("hostname", LINE)?,
-        machine_id: walk.optional("machine_id", LINE)?,
-    };
+    let identity =
+        Identity { hostname: walk.required("hostname", LINE)?, machine_id: walk.optional("machine_id", LINE)? };
     walk.finish()?;
     Ok(identity)
 }
@@ -321,10 +252,7 @@ fn read_packages(walk: &mut Walk<'_>) -> Read<Packages> {
     let packages = Packages {
         total: walk.number("total", Form::Integer)?,
         list: walk.list("package", limits::MAX_SURVEY_PACKAGES, |package| {
-            Ok(Package {
-                name: package.required("name", LINE)?,
-                version: package.required("version", LINE)?,
-            })
+            Ok(Package { name: package.required("name", LINE)?, version: package.required("version", LINE)? })
         })?,
     };
     walk.finish()?;
@@ -347,10 +275,7 @@ fn read_software(walk: &mut Walk<'_>) -> Read<Software> {
 }
 
 fn read_port(walk: &mut Walk<'_>) -> Read<ListeningPort> {
-    Ok(ListeningPort {
-        number: walk.number("number", Form::Port)?,
-        scope: walk.word("scope")?,
-    })
+    Ok(ListeningPort { number: walk.number("number", Form::Port)?, scope: walk.word("scope")? })
 }
 
 fn read_signature(walk: &mut Walk<'_>) -> Read<Signature> {
@@ -362,10 +287,7 @@ fn read_signature(walk: &mut Walk<'_>) -> Read<Signature> {
             Ok(Item {
                 kind: item.required("kind", Form::Identifier)?,
                 facts: item.list("fact", limits::MAX_SURVEY_ITEM_FACTS, |fact| {
-                    Ok(Fact {
-                        name: fact.required("name", Form::Identifier)?,
-                        value: fact.required("value", COMMAND)?,
-                    })
+                    Ok(Fact { name: fact.required("name", Form::Identifier)?, value: fact.required("value", COMMAND)? })
                 })?,
             })
         })?,
@@ -394,30 +316,17 @@ fn read_threshold(walk: &mut Walk<'_>) -> Read<ThresholdAdvice> {
 
 fn read_installation(walk: &mut Walk<'_>) -> Read<Installation> {
     let installation = Installation {
-        commands: walk.child_list(
-            "commands",
-            "command",
-            limits::MAX_SURVEY_COMMANDS,
-            |command| {
-                Ok(PlannedCommand {
-                    line: command.required("line", COMMAND)?,
-                    purpose: command.required("purpose", LINE)?,
-                })
-            },
-        )?,
-        conflicts: walk.child_list(
-            "conflicts",
-            "conflict",
-            limits::MAX_SURVEY_CONFLICTS,
-            |conflict| {
-                Ok(Conflict {
-                    kind: conflict.required("kind", Form::Identifier)?,
-                    severity: conflict.word("severity")?,
-                    subject: conflict.required("subject", LINE)?,
-                    reason: conflict.required("reason", LINE)?,
-                })
-            },
-        )?,
+        commands: walk.child_list("commands", "command", limits::MAX_SURVEY_COMMANDS, |command| {
+            Ok(PlannedCommand { line: command.required("line", COMMAND)?, purpose: command.required("purpose", LINE)? })
+        })?,
+        conflicts: walk.child_list("conflicts", "conflict", limits::MAX_SURVEY_CONFLICTS, |conflict| {
+            Ok(Conflict {
+                kind: conflict.required("kind", Form::Identifier)?,
+                severity: conflict.word("severity")?,
+                subject: conflict.required("subject", LINE)?,
+                reason: conflict.required("reason", LINE)?,
+            })
+        })?,
     };
     walk.finish()?;
     Ok(installation)

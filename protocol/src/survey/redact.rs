@@ -85,10 +85,7 @@ pub fn redact_descriptor(descriptor: &mut Descriptor) {
         process.command = cut(redact_command(&process.command));
     }
     for filesystem in &mut descriptor.host.filesystems {
-        filesystem.source = filesystem
-            .source
-            .take()
-            .map(|source| cut(redact_url(&source)));
+        filesystem.source = filesystem.source.take().map(|source| cut(redact_url(&source)));
     }
     for fact in descriptor
         .host
@@ -127,10 +124,7 @@ fn redact_argument(argument: &str) -> (String, Expectation) {
 
 /// Where the first secret word ends, in bytes.
 fn secret_word_end(lowercase: &str) -> Option<usize> {
-    let word = SECRET_WORDS
-        .iter()
-        .filter_map(|word| lowercase.find(word).map(|start| start + word.len()))
-        .min();
+    let word = SECRET_WORDS.iter().filter_map(|word| lowercase.find(word).map(|start| start + word.len())).min();
     // "pass" alone is a key only as a whole word: "--pass", "db_pass=", not "bypass" and not a path "/compass/".
     let pass = ["-pass", "_pass"]
         .iter()
@@ -151,50 +145,22 @@ mod tests {
     #[test]
     fn secrets_go_and_the_rest_stays() {
         for (command, expected) in [
-            (
-                "mysqld --datadir=/var/lib/mysql",
-                "mysqld --datadir=/var/lib/mysql",
-            ),
+            ("mysqld --datadir=/var/lib/mysql", "mysqld --datadir=/var/lib/mysql"),
             ("mysql -uroot -phunter2 db", "mysql -uroot -p[redacted] db"),
             ("mysql --password=hunter2", "mysql --password=[redacted]"),
-            (
-                "mysql --password hunter2 db",
-                "mysql --password [redacted] db",
-            ),
-            (
-                "agent --api-token abc --verbose",
-                "agent --api-token [redacted] --verbose",
-            ),
+            ("mysql --password hunter2 db", "mysql --password [redacted] db"),
+            ("agent --api-token abc --verbose", "agent --api-token [redacted] --verbose"),
             ("env PGPASSWORD=x psql", "env PGPASSWORD=[redacted] psql"),
-            (
-                "fetch https://joe:s3cr3t@example.org/a",
-                "fetch https://[redacted]@example.org/a",
-            ),
-            (
-                "get http://x/?token=abc&b=c",
-                "get http://x/?token=[redacted]",
-            ),
-            (
-                "curl -H Authorization: Bearer abc http://x",
-                "curl -H Authorization: [redacted] [redacted] http://x",
-            ),
-            (
-                "tool --pass=abc --bypass=yes",
-                "tool --pass=[redacted] --bypass=yes",
-            ),
+            ("fetch https://joe:s3cr3t@example.org/a", "fetch https://[redacted]@example.org/a"),
+            ("get http://x/?token=abc&b=c", "get http://x/?token=[redacted]"),
+            ("curl -H Authorization: Bearer abc http://x", "curl -H Authorization: [redacted] [redacted] http://x"),
+            ("tool --pass=abc --bypass=yes", "tool --pass=[redacted] --bypass=yes"),
             ("sshpass -p abc ssh host", "sshpass -p [redacted] ssh host"),
-            (
-                "curl -u joe:abc http://x",
-                "curl -u joe:[redacted] http://x",
-            ),
+            ("curl -u joe:abc http://x", "curl -u joe:[redacted] http://x"),
             ("a --secret-file=/etc/s", "a --secret-file=[redacted]"),
         ] {
             assert_eq!(redact_command(command), expected);
-            assert_eq!(
-                redact_command(expected),
-                expected,
-                "redaction is not stable"
-            );
+            assert_eq!(redact_command(expected), expected, "redaction is not stable");
         }
     }
 

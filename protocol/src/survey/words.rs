@@ -40,10 +40,7 @@ pub trait Vocabulary: Copy + Sized + 'static {
 
     /// The variant of a word, if it is one of the vocabulary.
     fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS
-            .iter()
-            .find(|(candidate, _)| *candidate == word)
-            .map(|(_, variant)| *variant)
+        Self::WORDS.iter().find(|(candidate, _)| *candidate == word).map(|(_, variant)| *variant)
     }
 }
 

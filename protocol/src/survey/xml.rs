@@ -27,17 +27,13 @@ impl Element {
     /// An element without attributes and children.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..Self::default()
-        }
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
     /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, attribute: &str, value: impl ToString) -> Self {
-        self.attributes
-            .push((attribute.to_owned(), value.to_string()));
+        self.attributes.push((attribute.to_owned(), value.to_string()));
         self
     }
 
@@ -122,10 +118,7 @@ fn escape_into(value: &str, text: &mut String) {
 /// [`DescriptorError::TooLarge`] before anything is read, [`DescriptorError::NotXml`] and [`DescriptorError::Forbidden`].
 pub fn read_document(bytes: &[u8]) -> Result<Element, DescriptorError> {
     if bytes.len() > limits::MAX_DESCRIPTOR_BYTES {
-        return Err(DescriptorError::TooLarge {
-            length: bytes.len(),
-            limit: limits::MAX_DESCRIPTOR_BYTES,
-        });
+        return Err(DescriptorError::TooLarge { length: bytes.len(), limit: limits::MAX_DESCRIPTOR_BYTES });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| DescriptorError::NotXml {
         offset: error.valid_up_to() as u64,
@@ -133,17 +126,11 @@ pub fn read_document(bytes: &[u8]) -> Result<Element, DescriptorError> {
         problem: "not UTF-8".into(),
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some((offset, character)) = text
-        .char_indices()
-        .find(|(_, character)| !is_xml_character(*character))
-    {
+    if let Some((offset, character)) = text.char_indices().find(|(_, character)| !is_xml_character(*character)) {
         return Err(DescriptorError::NotXml {
             offset: offset as u64,
             path: "/".into(),
-            problem: format!(
-                "the character U+{:04X} cannot stand in XML",
-                u32::from(character)
-            ),
+            problem: format!("the character U+{:04X} cannot stand in XML", u32::from(character)),
         });
     }
     TreeReader::new(text).read()
@@ -163,20 +150,12 @@ impl<'a> TreeReader<'a> {
         let config = reader.config_mut();
         config.check_comments = true;
         config.check_end_names = true;
-        Self {
-            reader,
-            open: Vec::new(),
-            root: None,
-            at_start: true,
-        }
+        Self { reader, open: Vec::new(), root: None, at_start: true }
     }
 
     fn read(mut self) -> Result<Element, DescriptorError> {
         loop {
-            let event = self
-                .reader
-                .read_event()
-                .map_err(|error| self.not_xml(&error.to_string()))?;
+            let event = self.reader.read_event().map_err(|error| self.not_xml(&error.to_string()))?;
             match event {
                 Event::Start(start) => {
                     let element = self.element(&start)?;
@@ -240,14 +219,10 @@ impl<'a> TreeReader<'a> {
         }
         let spaced = raw.replace("\r\n", " ").replace(['\t', '\n', '\r'], " ");
         let value = unescape(&spaced).map_err(|error| self.not_xml(&error.to_string()))?;
-        match value
-            .chars()
-            .find(|character| !is_xml_character(*character))
-        {
-            Some(character) => Err(self.not_xml(&format!(
-                "a reference to the character U+{:04X}",
-                u32::from(character)
-            ))),
+        match value.chars().find(|character| !is_xml_character(*character)) {
+            Some(character) => {
+                Err(self.not_xml(&format!("a reference to the character U+{:04X}", u32::from(character))))
+            }
             None => Ok(value.into_owned()),
         }
     }
@@ -272,9 +247,7 @@ impl<'a> TreeReader<'a> {
         if !self.at_start {
             return Err(self.not_xml("an XML declaration that is not at the start"));
         }
-        let version = declaration
-            .version()
-            .map_err(|error| self.not_xml(&error.to_string()))?;
+        let version = declaration.version().map_err(|error| self.not_xml(&error.to_string()))?;
         if version.as_ref() != "1.0" {
             return Err(self.not_xml("an XML version other than 1.0"));
         }
@@ -290,9 +263,7 @@ impl<'a> TreeReader<'a> {
         if self.open.is_empty() {
             return "/".into();
         }
-        self.open
-            .iter()
-            .fold(String::new(), |path, element| path + "/" + &element.name)
+        self.open.iter().fold(String::new(), |path, element| path + "/" + &element.name)
     }
 
     fn not_xml(&self, problem: &str) -> DescriptorError {
@@ -304,10 +275,7 @@ impl<'a> TreeReader<'a> {
     }
 
     fn forbidden(&self, construct: &'static str) -> DescriptorError {
-        DescriptorError::Forbidden {
-            path: self.path(),
-            construct,
-        }
+        DescriptorError::Forbidden { path: self.path(), construct }
     }
 }
 

@@ -1,0 +1,73 @@
+//! The command line: one file per subcommand.
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod identity;
+
+/// Gets software onto every machine of a site behind a thin line, and knows that it works there.
+///
+/// A site needs a charter (`branchline init`), a running headquarters and station (`branchline run`), and hosts that
+/// join with a token (`branchline join`). `branchline demo` shows the whole of it on this machine.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show or make this machine's identity, and the seat that a charter names it by
+    Identity(identity::Args),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the command line, runs the command, and gives the exit code: 0 done, 1 failed (the reason is on standard
+/// error), 2 a wrong command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            let colour = std::io::stderr().is_terminal();
+            let (start, end) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            eprintln!("{start}error{end}: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Identity(args) => identity::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The runtime for commands that talk or serve.
+fn block_on<F: Future>(future: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,147 @@
+//! A node's home directory: the one place where it keeps everything.
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use ed25519_dalek::SigningKey;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{keys, raw::NodeConfig};
+
+/// A home directory. Its files:
+///
+/// | path | holds |
+/// | --- | --- |
+/// | `node.toml` | the configuration |
+/// | `identity.key` | the node's secret key |
+/// | `door.key`, `door.crt` | key and certificate of the public door |
+/// | `sites/NAME/` | what is known of a site: authority, catalogue, policy, memberships |
+/// | `journal.redb` | the journals of the machines |
+/// | `packs/` | packs |
+/// | `surveys/` | the own descriptor and sealed surveys |
+/// | `reports/` | HTML reports |
+/// | `control.sock` | where commands reach the running node |
+#[derive(Clone, Debug)]
+pub struct Home {
+    directory: PathBuf,
+}
+
+impl Home {
+    /// Opens an existing home directory.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn open(directory: &Path) -> Result<Self> {
+        if !directory.is_dir() {
+            bail!(
+                "there is no home directory {}; make one with `branchline identity --home {}` or `branchline join`",
+                directory.display(),
+                directory.display()
+            );
+        }
+        Ok(Self { directory: directory.canonicalize()? })
+    }
+
+    /// Opens a home directory, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("making the home directory {}", directory.display()))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))
+            .with_context(|| format!("setting the mode of {}", directory.display()))?;
+        Self::open(directory)
+    }
+
+    /// A path in the home directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// A directory in the home directory, made where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn directory(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.path(name);
+        fs::create_dir_all(&path).with_context(|| format!("making the directory {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The node's key, made at the first call.
+    ///
+    /// # Errors
+    /// It cannot be read or made.
+    pub fn identity(&self) -> Result<SigningKey> {
+        let path = self.path("identity.key");
+        if path.exists() { keys::read_key(&path) } else { keys::create_key(&path) }
+    }
+
+    /// The configuration; an absent file means the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has a wrong key or value.
+    pub fn config_or_default(&self) -> Result<NodeConfig> {
+        let path = self.path("node.toml");
+        if !path.exists() {
+            return Ok(NodeConfig::default());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("reading the configuration {}", path.display()))
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save_config(&self, config: &NodeConfig) -> Result<()> {
+        write_atomically(&self.path("node.toml"), toml::to_string_pretty(config)?.as_bytes(), 0o640)
+    }
+
+    /// Reads a JSON file of the home directory; `None` where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn read_json<T: DeserializeOwned>(&self, name: impl AsRef<Path>) -> Result<Option<T>> {
+        let path = self.path(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        serde_json::from_slice(&text).map(Some).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Writes a JSON file of the home directory, durably and whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_json<T: Serialize>(&self, name: impl AsRef<Path>, value: &T) -> Result<()> {
+        write_atomically(&self.path(name), &serde_json::to_vec_pretty(value)?, 0o640)
+    }
+}
+
+/// Writes a file so that after a crash it is either as before or wholly new: a temporary file in the same directory,
+/// synced, renamed over the old one, the directory synced.
+///
+/// # Errors
+/// Any of these steps; the message names the file.
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        fs::File::open(parent)?.sync_all()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,10 @@
+//! What a node is told: its home directory, its configuration file, its keys.
+mod home;
+mod keys;
+mod raw;
+mod seat;
+
+pub use home::{Home, write_atomically};
+pub use keys::{create_key, random_bytes, read_key};
+pub use raw::{HeadquartersConfig, InstallerConfig, NodeConfig, StationConfig};
+pub use seat::{DoorCertificate, Seat};

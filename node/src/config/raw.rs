@@ -1,0 +1,92 @@
+//! The configuration file `node.toml`, as typed.
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use branchline_protocol::charter::AddressBatch;
+use serde::{Deserialize, Serialize};
+
+/// `node.toml`. Roles come from the charter, not from here; this file holds what only this machine can know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// The address on which all planes listen.
+    pub listen: Option<IpAddr>,
+    /// Port of the control plane.
+    pub control_port: u16,
+    /// Port of the bulk plane.
+    pub bulk_port: u16,
+    /// Port of the public door, where this node is station.
+    pub door_port: u16,
+    /// Whether nodes are looked for by multicast DNS.
+    pub mdns: bool,
+    /// The directory that stands for `/` on this host; another one is for tests and the demo.
+    pub root: PathBuf,
+    /// Where the privileged installer listens.
+    pub installer: InstallerConfig,
+    /// Where this node is station.
+    pub station: StationConfig,
+    /// Where this node is headquarters.
+    pub headquarters: HeadquartersConfig,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            control_port: 7400,
+            bulk_port: 7401,
+            door_port: 7443,
+            mdns: true,
+            root: PathBuf::from("/"),
+            installer: InstallerConfig::default(),
+            station: StationConfig::default(),
+            headquarters: HeadquartersConfig::default(),
+        }
+    }
+}
+
+/// How the network process reaches the privileged one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InstallerConfig {
+    /// Its Unix socket; a relative path is taken from the home directory.
+    pub socket: PathBuf,
+}
+
+impl Default for InstallerConfig {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("installer.sock") }
+    }
+}
+
+/// What only a station needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StationConfig {
+    /// The router's driver and credentials: a TOML file of its own, because it holds secrets.
+    pub router: Option<PathBuf>,
+}
+
+/// What only headquarters needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeadquartersConfig {
+    /// Where service discovery and reports are served (HTTP); for the monitoring system's network only.
+    pub http: Option<SocketAddr>,
+    /// The key that signs approvals, where headquarters' own rules or its operators' commands use it.
+    pub approval_key: Option<PathBuf>,
+    /// Addresses that sites may be granted.
+    pub address_pool: Vec<AddressBatch>,
+    /// Addresses in one grant.
+    pub batch_size: u32,
+    /// File with automatic rules (TOML); without one every approval waits for a person.
+    pub rules: Option<PathBuf>,
+}
+
+impl Default for HeadquartersConfig {
+    fn default() -> Self {
+        Self { http: None, approval_key: None, address_pool: Vec::new(), batch_size: 8, rules: None }
+    }
+}

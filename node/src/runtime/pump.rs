@@ -1,0 +1,167 @@
+//! The pump: takes inputs, drives one machine, journals its events, and lets outputs go when they are safe.
+use std::collections::VecDeque;
+
+use anyhow::{Context, Result};
+use branchline_protocol::machine::{Journaled, Machine, Record, Sequence, Sequenced};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::clock::Clock;
+use crate::store::journal::{JournalStore, JournalWriter};
+
+/// Inputs that may wait for one machine; senders wait beyond it.
+const INPUTS_MAX: usize = 4096;
+
+/// Carries out what a machine wants. It must not block: longer work is spawned and comes back as an input.
+pub trait Effects<M: Machine>: Send + 'static {
+    /// Does one thing.
+    fn perform(&mut self, output: M::Output);
+
+    /// Called after a batch of inputs, with the machine to look at: views for commands are refreshed here.
+    fn observe(&mut self, _machine: &M) {}
+}
+
+type Query<M> = Box<dyn FnOnce(&M) + Send>;
+
+enum Message<M: Machine> {
+    Input(M::Input),
+    Query(Query<M>),
+}
+
+/// The way into a pump; cheap to clone.
+pub struct PumpHandle<M: Machine> {
+    sender: mpsc::Sender<Message<M>>,
+}
+
+impl<M: Machine> Clone for PumpHandle<M> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone() }
+    }
+}
+
+impl<M: Machine + 'static> PumpHandle<M>
+where
+    M::Input: Send,
+{
+    /// Hands an input to the machine; waits where many are waiting. An ended pump swallows it: the process is ending.
+    pub async fn input(&self, input: M::Input) {
+        let _ = self.sender.send(Message::Input(input)).await;
+    }
+
+    /// Looks at the machine between two inputs.
+    ///
+    /// # Errors
+    /// The pump has ended.
+    pub async fn query<T: Send + 'static>(&self, look: impl FnOnce(&M) -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let query: Query<M> = Box::new(move |machine| {
+            let _ = sender.send(look(machine));
+        });
+        self.sender.send(Message::Query(query)).await.ok().context("this node is shutting down")?;
+        receiver.await.context("this node is shutting down")
+    }
+}
+
+/// One machine with its journal and its effects.
+pub struct Pump<M: Journaled, E> {
+    machine: M,
+    writer: JournalWriter,
+    durable: watch::Receiver<Sequence>,
+    waiting: VecDeque<Sequenced<M::Output>>,
+    effects: E,
+    clock: Clock,
+    receiver: mpsc::Receiver<Message<M>>,
+}
+
+/// Makes the channel first, because effects need the handle before the pump exists.
+pub fn channel<M: Machine>() -> (PumpHandle<M>, PumpInputs<M>) {
+    let (sender, receiver) = mpsc::channel(INPUTS_MAX);
+    (PumpHandle { sender }, PumpInputs { receiver })
+}
+
+/// The receiving end of [`channel`].
+pub struct PumpInputs<M: Machine> {
+    receiver: mpsc::Receiver<Message<M>>,
+}
+
+impl<M, E> Pump<M, E>
+where
+    M: Journaled + Send + 'static,
+    M::Input: Send,
+    M::Output: Send,
+    M::Event: Send + Sync,
+    E: Effects<M>,
+{
+    /// Recovers the machine from its journal.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn recover(
+        store: &JournalStore,
+        name: &'static str,
+        setup: M::Setup,
+        clock: Clock,
+        inputs: PumpInputs<M>,
+        effects: E,
+    ) -> Result<Self> {
+        let records: Vec<Record<M::Event>> = store.read(name)?;
+        let last = records.last().map_or(Sequence(0), |record| record.sequence);
+        let machine = M::recover(setup, clock.now(), records);
+        let writer = store.writer(name, last)?;
+        let durable = writer.durable();
+        Ok(Self { machine, writer, durable, waiting: VecDeque::new(), effects, clock, receiver: inputs.receiver })
+    }
+
+    /// Runs until every handle is gone.
+    ///
+    /// # Errors
+    /// The journal's thread has ended.
+    pub async fn run(mut self) -> Result<()> {
+        loop {
+            self.drain().await?;
+            self.effects.observe(&self.machine);
+            let deadline = self.machine.poll_timeout().map(|deadline| self.clock.instant(deadline.at));
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.receiver.recv() => match message {
+                    None => return Ok(()),
+                    Some(message) => self.take(message),
+                },
+                () = sleep => self.machine.handle_timeout(self.clock.now()),
+                changed = self.durable.changed() => changed.context("the journal's thread has ended")?,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message<M>) {
+        match message {
+            Message::Query(query) => query(&self.machine),
+            Message::Input(input) => {
+                self.machine.handle(self.clock.now(), input);
+                if cfg!(debug_assertions) {
+                    self.machine.check_invariants();
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        while let Some(record) = self.machine.poll_record() {
+            self.writer.append(&record).await?;
+        }
+        while let Some(output) = self.machine.poll_output() {
+            self.waiting.push_back(output);
+        }
+        let durable = *self.durable.borrow_and_update();
+        while self.waiting.front().is_some_and(|output| output.after <= durable) {
+            if let Some(output) = self.waiting.pop_front() {
+                self.effects.perform(output.output);
+            }
+        }
+        Ok(())
+    }
+}

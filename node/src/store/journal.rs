@@ -1,0 +1,183 @@
+//! The journals of the machines: one redb table each, written in groups by a thread of its own.
+use std::{path::Path, sync::Arc, thread};
+
+use anyhow::{Context, Result};
+use branchline_protocol::{
+    machine::{Record, Sequence},
+    wire::codec,
+};
+use redb::{Database, ReadableDatabase, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::{mpsc, watch};
+
+/// Longest encoded event in bytes.
+pub const EVENT_BYTES_MAX: usize = 4 << 20;
+/// Appends that may wait for the disk before the machine has to.
+const QUEUE_LENGTH: usize = 1024;
+
+/// All journals of one node.
+#[derive(Clone)]
+pub struct JournalStore {
+    database: Arc<Database>,
+}
+
+impl JournalStore {
+    /// Opens the file, and makes it where it is missing. Only one process can hold it.
+    ///
+    /// # Errors
+    /// It cannot be opened, is damaged, or another process holds it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let database = Database::create(path).with_context(|| {
+            format!("opening the journal {} (is another `branchline run` using this home directory?)", path.display())
+        })?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// Reads all events of one journal, oldest first.
+    ///
+    /// # Errors
+    /// The disk fails, or an event cannot be read by this version.
+    pub fn read<E: DeserializeOwned>(&self, name: &str) -> Result<Vec<Record<E>>> {
+        let events = self.read_encoded(name, 0)?;
+        let decode = |(sequence, bytes): (u64, Vec<u8>)| {
+            let event = codec::decode(&bytes, EVENT_BYTES_MAX)
+                .with_context(|| format!("reading event {sequence} of the journal \"{name}\""))?;
+            Ok(Record { sequence: Sequence(sequence), event })
+        };
+        events.into_iter().map(decode).collect()
+    }
+
+    /// Reads the encoded events of one journal from `from` on.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn read_encoded(&self, name: &str, from: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        let table: TableDefinition<u64, &[u8]> = TableDefinition::new(name);
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(table) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error).context("opening a journal"),
+        };
+        let mut events = Vec::new();
+        for entry in table.range(from..)? {
+            let (sequence, bytes) = entry?;
+            events.push((sequence.value(), bytes.value().to_vec()));
+        }
+        Ok(events)
+    }
+
+    /// Writes encoded events as they came from another node (a planned move), all or none.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn import(&self, name: &str, events: &[(u64, Vec<u8>)]) -> Result<()> {
+        append(&self.database, name, events)
+    }
+
+    /// Starts the thread that writes one journal.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn writer(&self, name: &'static str, durable: Sequence) -> Result<JournalWriter> {
+        let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
+        let (durable_sender, durable) = watch::channel(durable);
+        let database = Arc::clone(&self.database);
+        thread::Builder::new()
+            .name(format!("journal {name}"))
+            .spawn(move || write_groups(&database, name, receiver, &durable_sender))
+            .context("starting the journal's thread")?;
+        Ok(JournalWriter { sender, durable })
+    }
+}
+
+/// The sending half of a journal's thread.
+pub struct JournalWriter {
+    sender: mpsc::Sender<(u64, Vec<u8>)>,
+    durable: watch::Receiver<Sequence>,
+}
+
+impl JournalWriter {
+    /// Hands one event to the disk; waits where the disk is far behind.
+    ///
+    /// # Errors
+    /// The event is too large, or the journal's thread has ended.
+    pub async fn append<E: Serialize>(&self, record: &Record<E>) -> Result<()> {
+        let bytes = codec::encode(&record.event, EVENT_BYTES_MAX)?;
+        self.sender.send((record.sequence.0, bytes)).await.ok().context("the journal's thread has ended")
+    }
+
+    /// Tells up to which event the journal is durable.
+    pub fn durable(&self) -> watch::Receiver<Sequence> {
+        self.durable.clone()
+    }
+}
+
+/// One commit per group: everything that came in while the last commit ran. Where the disk fails the process ends, as
+/// the contract of a machine demands: what follows would be built on events that may be lost.
+fn write_groups(
+    database: &Database,
+    name: &str,
+    mut receiver: mpsc::Receiver<(u64, Vec<u8>)>,
+    durable: &watch::Sender<Sequence>,
+) {
+    let mut group = Vec::new();
+    while receiver.blocking_recv_many(&mut group, QUEUE_LENGTH) > 0 {
+        if let Err(error) = append(database, name, &group) {
+            tracing::error!(journal = name, %error, "the journal cannot be written; the process ends so that nothing is lost");
+            eprintln!(
+                "error: the journal cannot be written ({error:#}); free space or repair the disk, then start again"
+            );
+            std::process::exit(74);
+        }
+        if let Some((last, _)) = group.last() {
+            durable.send_replace(Sequence(*last));
+        }
+        group.clear();
+    }
+}
+
+fn append(database: &Database, name: &str, events: &[(u64, Vec<u8>)]) -> Result<()> {
+    let definition: TableDefinition<u64, &[u8]> = TableDefinition::new(name);
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(definition)?;
+        for (sequence, bytes) in events {
+            table.insert(*sequence, bytes.as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn events_are_there_after_reopening_and_durable_means_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.redb");
+        {
+            let store = JournalStore::open(&path).unwrap();
+            let writer = store.writer("station", Sequence(0)).unwrap();
+            for number in 1..=100u64 {
+                writer.append(&Record { sequence: Sequence(number), event: format!("event {number}") }).await.unwrap();
+            }
+            let mut durable = writer.durable();
+            durable.wait_for(|sequence| *sequence == Sequence(100)).await.unwrap();
+            assert!(JournalStore::open(&path).is_err(), "a second process must not open it");
+        }
+        let mut reopened = JournalStore::open(&path);
+        for _ in 0..200 {
+            if reopened.is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            reopened = JournalStore::open(&path);
+        }
+        let events: Vec<Record<String>> = reopened.unwrap().read("station").unwrap();
+        assert_eq!(events.len(), 100);
+        assert_eq!(events[99], Record { sequence: Sequence(100), event: "event 100".to_owned() });
+    }
+}

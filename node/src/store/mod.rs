@@ -1,0 +1,2 @@
+//! What a node keeps on disk.
+pub mod journal;
