@@ -113,3 +113,34 @@ const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
 const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
 const _: () = assert!(MAX_DESCRIPTOR_BYTES < SEALED_SURVEY_BYTES_MAX);
+
+// Router and addresses.
+/// Most rows that are read of one router's NAT table; a router with more is refused, not half read.
+pub const NAT_TABLE_ROWS_MAX: usize = 65_536;
+/// Most batches that one site may hold.
+pub const ADDRESS_GRANTS_MAX: usize = 256;
+/// Most addresses in one batch.
+pub const ADDRESS_BATCH_ADDRESSES_MAX: u64 = 65_536;
+/// Longest machine identifier, in bytes.
+pub const MACHINE_IDENTIFIER_BYTES_MAX: usize = 128;
+/// Most hosts that wait for a mapped address because none is free.
+pub const ADDRESS_WAITING_MAX: usize = 4_096;
+/// How long a SET of SNMPv3 may be under way and still be accepted, in seconds (RFC 3414 section 2.2.3).
+pub const SNMP_SET_LIFETIME_SECONDS: u64 = 150;
+/// Time between two reads of the router's table, in seconds (R112).
+pub const ROUTER_READ_INTERVAL_SECONDS: u64 = 60;
+/// Longest wait between two attempts at a router that does not work, in seconds.
+pub const ROUTER_RETRY_SECONDS_MAX: u64 = 60;
+/// Longest time that one operation of a router's driver may take, in seconds; a driver gives up earlier.
+pub const ROUTER_OPERATION_SECONDS_MAX: u64 = 60;
+/// How long a mapped address rests before another host may have it, in seconds.
+pub const ADDRESS_REST_SECONDS: u64 = 600;
+
+// A creation that arrives late must be found and removed by a read before its address is given to another host.
+const _: () = assert!(
+    ADDRESS_REST_SECONDS
+        > SNMP_SET_LIFETIME_SECONDS
+            + ROUTER_READ_INTERVAL_SECONDS
+            + ROUTER_RETRY_SECONDS_MAX
+            + 2 * ROUTER_OPERATION_SECONDS_MAX
+);

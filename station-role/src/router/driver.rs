@@ -219,7 +219,7 @@ pub struct NatTable {
 }
 
 /// Most rows that are read of one router; a router with more is refused, not half read.
-pub const MAX_TABLE_ROWS: usize = 65_536;
+pub const MAX_TABLE_ROWS: usize = branchline_protocol::limits::NAT_TABLE_ROWS_MAX;
 
 /// Why an operation was not done, or is not known to be done.
 ///
