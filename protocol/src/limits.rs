@@ -66,6 +66,16 @@ pub const SEALED_SURVEY_BYTES_MAX: usize = 2 << 20;
 /// Nodes that should hold each sealed survey (R49).
 pub const SURVEY_REPLICAS: usize = 3;
 
+// Headquarters.
+/// Sites that one headquarters serves.
+pub const HEADQUARTERS_SITES_MAX: usize = 20_000;
+/// Sessions of one site whose requests and profiles headquarters keeps, generations included.
+pub const HEADQUARTERS_SESSIONS_MAX: usize = 4 * MEMBERS_MAX as usize;
+/// Probes that headquarters carries out at once; others wait for the repetition of the wish.
+pub const HEADQUARTERS_PROBES_MAX: usize = 256;
+/// Ports of one host that are probed.
+pub const PROBE_PORTS_MAX: usize = 64;
+
 // Survey.
 /// Most bytes of one descriptor document; longer ones are refused unread. A sealed survey of this size still fits one message.
 pub const MAX_DESCRIPTOR_BYTES: usize = 1 << 20;

@@ -1,4 +1,5 @@
 //! The pure part of the roles that hold authority.
 
 pub mod addresses;
+pub mod headquarters;
 pub mod router;
