@@ -1,4 +1,8 @@
-//! What the tests that cross rooms share: the site lab as a Rust value.
+//! What the tests that cross rooms share: the site lab as a Rust value, and the binary under test.
 //!
 //! The lab itself is shell and Python under `tests/lab`; its page in the book is `docs/src/lab.md`.
+//! The tests are in `tests/tests`.
 #![forbid(unsafe_code)]
+
+pub mod binary;
+pub mod lab;
