@@ -12,6 +12,7 @@
 //! | [`machine`] | the contract of a machine |
 //! | [`refusal`] | what a peer may be told when something is refused |
 //! | [`charter`] | signed documents: charter, warrant, membership, token, approval, lease, probe, grant |
+//! | [`content`] | images, packs, manifests, frames, bitmaps |
 //! | [`survey`] | the descriptor that a host's survey makes |
 //! | [`session`] | the host's side of a session and its dialogue with the station |
 //! | [`report`] | what happened, as events |
@@ -20,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod charter;
+pub mod content;
 pub mod ids;
 pub mod limits;
 pub mod machine;

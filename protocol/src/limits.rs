@@ -19,6 +19,20 @@ pub const INSTALLER_MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const CHUNK_BYTES_MAX: usize = 4 << 20;
 /// Most chunks in one manifest.
 pub const MANIFEST_CHUNKS_MAX: usize = 65_536;
+/// Chunks of images below 64 MiB, in bytes.
+pub const CHUNK_BYTES_SMALL: usize = 64 << 10;
+/// Chunks of images below 256 MiB, in bytes.
+pub const CHUNK_BYTES_MEDIUM: usize = 128 << 10;
+/// Chunks of longer images, in bytes.
+pub const CHUNK_BYTES_LARGE: usize = 256 << 10;
+/// Longest frame, in bytes: what zstd makes of a chunk that does not compress.
+pub const FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + (64 << 10);
+/// Longest encoded manifest, in bytes.
+pub const MANIFEST_BYTES_MAX: usize = MANIFEST_CHUNKS_MAX * 80;
+/// Longest name of an original file, in bytes.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// Compression level of frames: a pack is built once and crosses many thin lines.
+pub const PACK_ZSTD_LEVEL: i32 = 12;
 /// Most bytes that may be leased and not yet held by a second living node: B of R70.
 pub const LEASED_BYTES_DEFAULT: u64 = 4 << 20;
 
@@ -118,8 +132,11 @@ const _: () = assert!(DOCUMENT_BYTES_MAX < CATALOGUE_BYTES_MAX);
 const _: () = assert!(CATALOGUE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(SEALED_SURVEY_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(REPORT_EVENTS_MAX * EVENT_TEXT_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
-const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
-const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(MANIFEST_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(MANIFEST_CHUNKS_MAX * 72 + 1024 < MANIFEST_BYTES_MAX);
+const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
 const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
 const _: () = assert!(MAX_DESCRIPTOR_BYTES < SEALED_SURVEY_BYTES_MAX);
