@@ -13,6 +13,8 @@
 //! | [`refusal`] | what a peer may be told when something is refused |
 //! | [`charter`] | signed documents: charter, warrant, membership, token, approval, lease, probe, grant |
 //! | [`content`] | images, packs, manifests, frames, bitmaps |
+//! | [`catalogue`] | packages, modules, thresholds, conflicts, site policy: signed data |
+//! | [`plan`] | what is chosen for a host, and why |
 //! | [`survey`] | the descriptor that a host's survey makes |
 //! | [`session`] | the host's side of a session and its dialogue with the station |
 //! | [`report`] | what happened, as events |
@@ -20,11 +22,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod catalogue;
 pub mod charter;
 pub mod content;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod plan;
 pub mod refusal;
 pub mod report;
 pub mod session;

@@ -128,6 +128,31 @@ pub const MAX_SURVEY_COMMANDS: usize = 32;
 /// Most potential conflicts that one survey reports.
 pub const MAX_SURVEY_CONFLICTS: usize = 64;
 
+// Catalogue and plan.
+/// Packages in one catalogue.
+pub const CATALOGUE_PACKAGES_MAX: usize = 1024;
+/// Modules, thresholds, conflicts, files, steps or ports of one package, each.
+pub const PACKAGE_PARTS_MAX: usize = 256;
+/// Longest `package.toml`, in bytes.
+pub const PACKAGE_DEFINITION_BYTES_MAX: usize = 128 << 10;
+/// Wishes in one site policy.
+pub const POLICY_WISHES_MAX: usize = 1024;
+/// Longest text of one rule, in bytes.
+pub const RULE_TEXT_BYTES_MAX: usize = 1024;
+/// Nodes in the syntax tree of one rule.
+pub const RULE_NODES_MAX: usize = 512;
+/// Longest text that one rule may give, in bytes.
+pub const RULE_RESULT_BYTES_MAX: usize = 16 << 10;
+/// Longest file that a template may make, in bytes.
+pub const CONFIGURATION_FILE_BYTES_MAX: usize = 128 << 10;
+/// Most explanations in one plan.
+pub const EXPLANATIONS_MAX: usize = 4096;
+/// Longest plan in JSON, in bytes; it must fit a message to the installer.
+pub const PLAN_BYTES_MAX: usize = 4 << 20;
+
+const _: () = assert!(PLAN_BYTES_MAX < INSTALLER_MESSAGE_BYTES_MAX);
+const _: () = assert!(PACKAGE_DEFINITION_BYTES_MAX < CATALOGUE_BYTES_MAX);
+const _: () = assert!(RULE_RESULT_BYTES_MAX < CONFIGURATION_FILE_BYTES_MAX);
 const _: () = assert!(DOCUMENT_BYTES_MAX < CATALOGUE_BYTES_MAX);
 const _: () = assert!(CATALOGUE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(SEALED_SURVEY_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);

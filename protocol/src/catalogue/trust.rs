@@ -1,0 +1,97 @@
+//! The memory of one verifier: which catalogue and which policy it has seen, so that nobody leads it back (R122).
+use serde::{Deserialize, Serialize};
+
+use super::{package::Catalogue, package::DefinitionError, policy::SitePolicy};
+use crate::{
+    charter::{Charter, Document, Signed},
+    ids::DocumentHash,
+    refusal::{Refusal, RefusalKind},
+    time::UnixSeconds,
+};
+
+/// The highest versions that were seen. Serializable, because it must survive a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentMemory {
+    catalogue: Option<(u64, DocumentHash)>,
+    policy: Option<(u64, DocumentHash)>,
+}
+
+impl DocumentMemory {
+    /// Version and hash of the newest catalogue that was accepted.
+    pub fn catalogue(&self) -> Option<(u64, DocumentHash)> {
+        self.catalogue
+    }
+
+    /// Version and hash of the newest site policy that was accepted.
+    pub fn policy(&self) -> Option<(u64, DocumentHash)> {
+        self.policy
+    }
+
+    /// Accepts a catalogue that is not older than any seen before, and remembers it.
+    ///
+    /// # Errors
+    /// Signed by another than the charter's catalogue key, changed, expired, older than one already seen, another content
+    /// under the same version, or not usable. The memory stays as it was.
+    pub fn accept_catalogue(
+        &mut self,
+        charter: &Charter,
+        signed: &Signed<Catalogue>,
+        wall: UnixSeconds,
+    ) -> Result<Catalogue, Refusal> {
+        let catalogue = signed.verify(charter.keys.catalogue)?;
+        let seen = judge(signed, (catalogue.version, catalogue.expires_at), self.catalogue, wall)?;
+        catalogue.check().map_err(|error| unusable::<Catalogue>(&error))?;
+        self.catalogue = Some(seen);
+        Ok(catalogue)
+    }
+
+    /// Accepts a site policy that is not older than any seen before, and remembers it.
+    ///
+    /// # Errors
+    /// As [`DocumentMemory::accept_catalogue`], with the administrator's key, or for another site.
+    pub fn accept_policy(
+        &mut self,
+        charter: &Charter,
+        signed: &Signed<SitePolicy>,
+        wall: UnixSeconds,
+    ) -> Result<SitePolicy, Refusal> {
+        let policy = signed.verify(charter.keys.administrator)?;
+        if policy.site != charter.site {
+            let reason = format!("the site policy is for site {}, not for {}", policy.site, charter.site);
+            return Err(Refusal::new(RefusalKind::NotAuthorised, reason));
+        }
+        let seen = judge(signed, (policy.version, policy.expires_at), self.policy, wall)?;
+        policy.check().map_err(|error| unusable::<SitePolicy>(&error))?;
+        self.policy = Some(seen);
+        Ok(policy)
+    }
+}
+
+fn unusable<T: Document>(error: &DefinitionError) -> Refusal {
+    Refusal::new(RefusalKind::Malformed, format!("the {} is signed, but not usable: {error}", T::NAME))
+}
+
+fn judge<T: Document>(
+    signed: &Signed<T>,
+    (version, expires_at): (u64, Option<UnixSeconds>),
+    seen: Option<(u64, DocumentHash)>,
+    wall: UnixSeconds,
+) -> Result<(u64, DocumentHash), Refusal> {
+    let stale = |reason: String| Err(Refusal::new(RefusalKind::Stale, reason));
+    let document = T::NAME;
+    if expires_at.is_some_and(|end| wall >= end) {
+        return stale(format!("version {version} of the {document} has expired; publish a new one"));
+    }
+    let hash = signed.hash();
+    match seen {
+        Some((highest, _)) if version < highest => {
+            stale(format!("version {version} of the {document} is older than version {highest}, which was seen before"))
+        }
+        Some((highest, known)) if version == highest && hash != known => stale(format!(
+            "version {version} of the {document} was seen with another content ({} before, {} now)",
+            known.0.short(),
+            hash.0.short()
+        )),
+        _ => Ok((version, hash)),
+    }
+}
