@@ -77,6 +77,40 @@ pub const REPORT_EVENTS_MAX: usize = 256;
 pub const EVENT_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Longest sealed survey, in bytes.
 pub const SEALED_SURVEY_BYTES_MAX: usize = 2 << 20;
+/// Events of a host that wait for its station; beyond it progress and output are cut, terminal events never.
+pub const EVENT_BUFFER_EVENTS_MAX: usize = 4_096;
+/// Bytes of text in the events of a host that wait for its station.
+pub const EVENT_BUFFER_BYTES_MAX: usize = 4 << 20;
+/// First wait before a host repeats its report or a station its directive, in seconds; doubled with each repetition.
+pub const DIALOGUE_RETRY_SECONDS: u64 = 1;
+/// Longest wait before either is repeated while it is not answered, in seconds.
+pub const DIALOGUE_RETRY_SECONDS_MAX: u64 = 30;
+/// Time between two reports of a host that has nothing new to say, in seconds.
+pub const REPORT_KEEPALIVE_SECONDS: u64 = 60;
+/// Wait before a host tries again what failed for a passing reason (a survey, a check), in seconds.
+pub const HOST_WORK_RETRY_SECONDS: u64 = 10;
+/// Packs of one plan.
+pub const PLAN_PACKS_MAX: usize = 256;
+/// Longest HTML report of one session, in bytes.
+pub const REPORT_HTML_BYTES_MAX: usize = 160 << 10;
+/// Profiles in one report of a site; the rest follows in the next.
+pub const SITE_REPORT_PROFILES_MAX: usize = 32;
+/// Approvals, and probes, that one report of a site asks for; the rest follows when these are answered.
+pub const SITE_REPORT_REQUESTS_MAX: usize = 256;
+/// Shortest time between two reports of a site, in seconds.
+pub const SITE_REPORT_SECONDS_MIN: u64 = 1;
+/// Time between two reports of a site while an answer of headquarters is waited for, in seconds.
+pub const SITE_REPORT_WAITING_SECONDS: u64 = 5;
+/// Time between two reports of a site that waits for nothing, in seconds.
+pub const SITE_REPORT_IDLE_SECONDS: u64 = 60;
+/// After this a withdrawn host that has not confirmed is revoked all the same, in seconds.
+pub const WITHDRAW_PATIENCE_SECONDS: u64 = 600;
+/// A host that shows two addresses in turns within this time is two machines with one identity (R99), in seconds.
+pub const DUPLICATE_WINDOW_SECONDS: u64 = 300;
+/// Silence of a host that holds a slot, after which people are told, in seconds.
+pub const SLOT_SILENCE_SECONDS: u64 = 900;
+/// Events of one session that a station keeps; beyond it progress and output are cut, terminal events never.
+pub const SESSION_EVENTS_MAX: usize = 16_384;
 /// Nodes that should hold each sealed survey (R49).
 pub const SURVEY_REPLICAS: usize = 3;
 
@@ -162,6 +196,10 @@ const _: () = assert!(MANIFEST_CHUNKS_MAX * 72 + 1024 < MANIFEST_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);
+const _: () = assert!(SITE_REPORT_PROFILES_MAX * REPORT_HTML_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX / 4 * 3);
+const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
 const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
 const _: () = assert!(MAX_DESCRIPTOR_BYTES < SEALED_SURVEY_BYTES_MAX);

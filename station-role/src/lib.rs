@@ -3,3 +3,4 @@
 pub mod addresses;
 pub mod headquarters;
 pub mod router;
+pub mod station;

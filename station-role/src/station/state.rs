@@ -1,0 +1,528 @@
+//! What a station knows, as the fold of its journal.
+//!
+//! The facts of a session are kept apart and its [`Stage`](branchline_protocol::session::Stage) is computed from them
+//! (see `orders`), so that no combination of messages can bring the two out of step.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use branchline_protocol::{
+    charter::JoinToken,
+    ids::{DocumentHash, Epoch, Hash, NodeId, SessionId, SurveyHash},
+    machine::Sequence,
+    report::ReportEvent,
+    session::{HostState, Stage},
+    time::UnixSeconds,
+};
+use serde::{Deserialize, Serialize};
+
+use super::words::{PlanSummary, SurveyFacts};
+
+/// What a slot is held for (R22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotUse {
+    /// From installing to installed.
+    Install,
+    /// The check from inside.
+    Verify,
+}
+
+/// What is written to the station's journal. New variants are appended, never inserted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StationEvent {
+    /// The station acts under this epoch from now on; also written at every start.
+    EpochEntered {
+        /// When.
+        at: UnixSeconds,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// A join token was made.
+    TokenCreated {
+        /// The token.
+        token: JoinToken,
+    },
+    /// A join token was used (R50a).
+    TokenUsed {
+        /// When.
+        at: UnixSeconds,
+        /// The token.
+        identifier: [u8; 16],
+        /// The new member.
+        node: NodeId,
+        /// Its machine.
+        machine_identifier: String,
+        /// Its name.
+        host_name: String,
+        /// Serial of its first membership.
+        serial: u64,
+    },
+    /// A membership was renewed.
+    Renewed {
+        /// Whose.
+        node: NodeId,
+        /// Its serial.
+        serial: u64,
+    },
+    /// A session, or a new generation of it, begins.
+    Opened {
+        /// When.
+        at: UnixSeconds,
+        /// Which.
+        session: SessionId,
+        /// The host's name.
+        host_name: String,
+        /// Its machine.
+        machine_identifier: String,
+        /// Its inside address.
+        inside: Ipv4Addr,
+        /// Who wanted it: `the host`, or a person.
+        by: String,
+    },
+    /// The host said something new.
+    Reported {
+        /// When.
+        at: UnixSeconds,
+        /// Whose session.
+        session: SessionId,
+        /// The report's revision.
+        revision: u64,
+        /// Where the host is.
+        state: HostState,
+        /// Its newest sealed survey.
+        survey: Option<SurveyHash>,
+        /// New events of it, without gaps.
+        events: Vec<ReportEvent>,
+    },
+    /// The host has another inside address.
+    Moved {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// The address.
+        inside: Ipv4Addr,
+    },
+    /// The survey was read.
+    SurveyOpened {
+        /// When.
+        at: UnixSeconds,
+        /// Whose.
+        session: SessionId,
+        /// Its sealed form.
+        survey: SurveyHash,
+        /// The descriptor.
+        descriptor: Hash,
+        /// What matters of it.
+        facts: SurveyFacts,
+    },
+    /// The plan is made.
+    Planned {
+        /// When.
+        at: UnixSeconds,
+        /// For whom.
+        session: SessionId,
+        /// The plan.
+        summary: PlanSummary,
+    },
+    /// The host computed the same plan and gathers its packs.
+    Accepted {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// The host holds all packs.
+    Staged {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// The session got a slot (R22).
+    SlotTaken {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// What for.
+        slot: SlotUse,
+    },
+    /// Installed and started.
+    Installed {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// Headquarters is asked for an approval, for the first time or again after a delay.
+    ApprovalAsked {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// Headquarters approved exactly what is installed (R96).
+    Approved {
+        /// When it arrived.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// The signed document.
+        document: DocumentHash,
+        /// Who decided.
+        by: String,
+    },
+    /// Headquarters delays (R91).
+    Delayed {
+        /// When it arrived.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// The signed document.
+        document: DocumentHash,
+        /// Who decided.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Option<UnixSeconds>,
+    },
+    /// The delay is over: headquarters is asked again.
+    DelayExpired {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// The router maps an address to the host.
+    Mapped {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// The mapped address.
+        mapped: Ipv4Addr,
+    },
+    /// The router maps nothing to the host any more.
+    Unmapped {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+    },
+    /// The host checked itself from inside (R94).
+    Checked {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// What was not as planned; empty where all was well.
+        faults: Vec<String>,
+    },
+    /// Headquarters probed the mapped address (R94).
+    Probed {
+        /// When it arrived.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// What was not as declared; empty where all was well.
+        faults: Vec<String>,
+    },
+    /// Inside check and probe agree with the plan.
+    Verified {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+    },
+    /// The verification failed: the mapping goes and a person is needed (R94, R95).
+    VerificationFailed {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The HTML report is made (R95).
+    ReportMade {
+        /// When.
+        at: UnixSeconds,
+        /// Of which session.
+        session: SessionId,
+        /// The text.
+        html: String,
+    },
+    /// A person is needed.
+    AttentionRaised {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// What for.
+        reason: String,
+    },
+    /// A person wants the session to go on.
+    AttentionCleared {
+        /// When.
+        at: UnixSeconds,
+        /// Which session.
+        session: SessionId,
+        /// Who.
+        by: String,
+    },
+    /// One identity shows up as two machines (R99): its mapping goes and its reports are refused.
+    Suspected {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// What was seen.
+        reason: String,
+    },
+    /// The session is over.
+    Ended {
+        /// When.
+        at: UnixSeconds,
+        /// Which.
+        session: SessionId,
+        /// As what.
+        stage: Stage,
+        /// Why.
+        reason: String,
+        /// Who decided; empty where it follows from what happened.
+        by: String,
+    },
+    /// A withdrawn host's membership is revoked (R98).
+    Revoked {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+    },
+    /// Another place in the queue.
+    Prioritised {
+        /// Which session.
+        session: SessionId,
+        /// Higher is earlier.
+        priority: u32,
+    },
+    /// Headquarters holds the profile in this revision.
+    ProfileDurable {
+        /// Which session.
+        session: SessionId,
+        /// The revision.
+        revision: u64,
+    },
+}
+
+/// A join token and its uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// What it says.
+    pub token: JoinToken,
+    /// How often it was used.
+    pub used: u32,
+}
+
+/// A member that joined with a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its machine.
+    pub machine_identifier: String,
+    /// Its name.
+    pub host_name: String,
+    /// When it joined.
+    pub joined_at: UnixSeconds,
+    /// Serial of its newest membership.
+    pub serial: u64,
+    /// The token that let it in.
+    pub token: [u8; 16],
+}
+
+/// Whether the router should map an address to a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// No.
+    #[default]
+    None,
+    /// Yes.
+    Bound,
+    /// No longer; the row is not known to be gone yet.
+    Releasing,
+}
+
+/// What is known of a host over all of its generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its machine.
+    pub machine_identifier: String,
+    /// Its name.
+    pub host_name: String,
+    /// Its inside address.
+    pub inside: Ipv4Addr,
+    /// The generation under way, or the last one.
+    pub generation: u32,
+    /// Whether it should be mapped.
+    pub binding: Binding,
+    /// Its mapped address, once the router has it.
+    pub mapped: Option<Ipv4Addr>,
+    /// Why it is taken for two machines, while it is.
+    pub suspect: Option<String>,
+    /// Whether its membership is revoked.
+    pub revoked: bool,
+}
+
+/// Headquarters' decision as far as the station has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ApprovalState {
+    /// None, or a delay has expired.
+    #[default]
+    Undecided,
+    /// Held.
+    Delayed {
+        /// The signed document.
+        document: DocumentHash,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Option<UnixSeconds>,
+    },
+    /// Approved.
+    Approved {
+        /// The signed document.
+        document: DocumentHash,
+        /// Who.
+        by: String,
+        /// When it arrived.
+        at: UnixSeconds,
+    },
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// As what; one of the ends.
+    pub stage: Stage,
+    /// Why.
+    pub reason: String,
+    /// Who decided; empty where it follows from what happened.
+    pub by: String,
+    /// When.
+    pub at: UnixSeconds,
+}
+
+/// One line of a session's history at the station.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// When.
+    pub at: UnixSeconds,
+    /// What, in words.
+    pub text: String,
+}
+
+/// The facts of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// When it began.
+    pub opened_at: UnixSeconds,
+    /// Its place in the order of arrival.
+    pub arrival: Sequence,
+    /// Its rollout's priority; higher is earlier.
+    pub priority: u32,
+    /// Whether an earlier generation is installed and mapped (R97).
+    pub is_update: bool,
+    /// The newest report that was taken.
+    pub report_revision: u64,
+    /// Where the host is.
+    pub host_state: HostState,
+    /// The survey that the host names.
+    pub survey: Option<SurveyHash>,
+    /// Whether only a survey newer than the present order counts.
+    pub survey_again: bool,
+    /// The descriptor, once it is read.
+    pub descriptor: Option<Hash>,
+    /// What matters of it.
+    pub facts: SurveyFacts,
+    /// The plan, once it is made.
+    pub plan: Option<PlanSummary>,
+    /// Whether the host agrees.
+    pub accepted: bool,
+    /// Whether the host holds all packs.
+    pub staged: bool,
+    /// The slot that it holds.
+    pub slot: Option<SlotUse>,
+    /// Whether it was ever told to install.
+    pub begun: bool,
+    /// Whether it is installed.
+    pub installed: bool,
+    /// When headquarters was asked.
+    pub asked_at: Option<UnixSeconds>,
+    /// What headquarters decided.
+    pub approval: ApprovalState,
+    /// How often it was told to verify.
+    pub attempt: u32,
+    /// What the check from inside found, in this attempt.
+    pub checked: Option<Vec<String>>,
+    /// What headquarters' probe found, in this attempt.
+    pub probed: Option<Vec<String>>,
+    /// Whether both were well.
+    pub verified: bool,
+    /// The HTML report.
+    pub html: Option<String>,
+    /// What a person is needed for.
+    pub attention: Option<String>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// The host's events, from 1 without gaps in what was taken; the permanent install report (R85).
+    pub events: Vec<ReportEvent>,
+    /// The number of the last event that was taken.
+    pub events_taken: u64,
+    /// Events of progress and output that were not kept, since the session has too many.
+    pub events_cut: u64,
+    /// Frame bytes over the WAN and from inside the site.
+    pub bytes: (u64, u64),
+    /// What happened at the station.
+    pub history: Vec<HistoryLine>,
+    /// The event that last changed the profile: its revision.
+    pub profile_revision: u64,
+    /// The revision that headquarters holds.
+    pub profile_durable: u64,
+}
+
+/// Everything that the journal says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StationState {
+    /// The epoch of the last start.
+    pub epoch: Epoch,
+    /// Join tokens.
+    pub tokens: BTreeMap<[u8; 16], TokenRecord>,
+    /// Members.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Members that were put out.
+    pub revoked: BTreeSet<NodeId>,
+    /// Serial of the newest membership.
+    pub last_serial: u64,
+    /// Hosts that ever reported.
+    pub hosts: BTreeMap<NodeId, Host>,
+    /// Sessions of all generations.
+    pub sessions: BTreeMap<SessionId, Session>,
+}
+
+impl StationState {
+    /// The session of a host's present generation.
+    pub fn current(&self, node: NodeId) -> Option<(SessionId, &Session)> {
+        let session = SessionId { node, generation: self.hosts.get(&node)?.generation };
+        Some((session, self.sessions.get(&session)?))
+    }
+
+    /// Whether `session` is its host's present generation.
+    pub fn is_current(&self, session: SessionId) -> bool {
+        self.hosts.get(&session.node).is_some_and(|host| host.generation == session.generation)
+    }
+}
