@@ -11,3 +11,4 @@ pub mod config;
 pub mod install;
 pub mod runtime;
 pub mod store;
+pub mod survey;
