@@ -8,7 +8,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod door;
 pub mod install;
+pub mod mesh;
 pub mod runtime;
 pub mod store;
-pub mod survey;

@@ -15,7 +15,8 @@ use crate::{
 /// Versions of the control protocol that this build speaks: lowest and highest.
 pub const CONTROL_VERSIONS: (u16, u16) = (1, 1);
 
-/// Which documents a node holds; compared on contact and after every change, so that the newer one travels (anti-entropy).
+/// Which documents a node holds. The hello carries it, on contact and again after every change, so that the newer one
+/// travels (anti-entropy).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentVersions {
     /// Version of the charter.
@@ -74,8 +75,6 @@ pub struct PeerRecord {
 pub enum ControlRequest {
     /// The first one on a connection.
     Hello(Box<Hello>),
-    /// These are the documents that I hold now.
-    Versions(DocumentVersions),
     /// Give me this document.
     Document(DocumentKind),
     /// Whom do you know?
@@ -117,8 +116,6 @@ pub enum ControlAnswer {
     Done,
     /// Accepted; the other side's own hello.
     Hello(Box<Hello>),
-    /// The other side's documents.
-    Versions(DocumentVersions),
     /// A document's JSON text in its signed form.
     Document(DocumentKind, Vec<u8>),
     /// Nodes that may be dialled.

@@ -1,0 +1,634 @@
+//! The task that owns the swarm: connections, admission, anti-entropy of documents, requests and answers.
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use anyhow::Result;
+use branchline_protocol::{
+    charter::Role,
+    ids::{NodeId, SiteName},
+    limits::{CONTROL_NEIGHBOURS_MAX, MEMBERS_DEFAULT},
+    refusal::{Refusal, RefusalKind},
+    wire::control::{ControlAnswer, ControlRequest, DocumentKind, DocumentVersions, Hello, PeerRecord},
+};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    PeerId, Swarm, mdns,
+    request_response::{self, OutboundRequestId, ResponseChannel},
+    swarm::{
+        ConnectionId, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    ADMISSION_TIMEOUT,
+    behaviour::{self, ControlBehaviour, ControlBehaviourEvent},
+    documents::{Admission, Documents, as_refusal},
+    neighbours::Neighbours,
+    translate,
+};
+use crate::runtime::wall_time;
+
+/// Requests that may wait for one peer's admission.
+const WAITING_MAX: usize = 64;
+/// How often connections are looked after.
+const TICK: Duration = Duration::from_millis(500);
+/// Longest pause between two tries to reach a node that must be reached.
+const REDIAL_MAX: Duration = Duration::from_secs(8);
+
+/// How a node takes part in the control plane.
+#[derive(Clone, Copy, Debug)]
+pub struct MeshConfig {
+    /// Whether nodes are looked for by multicast DNS.
+    pub mdns: bool,
+}
+
+/// Why a request got no answer.
+#[derive(Debug, Error, Clone)]
+pub enum MeshError {
+    /// The peer answered with a refusal.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The peer cannot be reached, or did not answer in time.
+    #[error("{node} does not answer on the control plane: {reason}")]
+    Unreachable {
+        /// Who.
+        node: NodeId,
+        /// What the transport says.
+        reason: String,
+    },
+    /// The answer is of another kind than the question asks for.
+    #[error("{node} answered something else than was asked")]
+    Unexpected {
+        /// Who.
+        node: NodeId,
+    },
+    /// This node is ending.
+    #[error("this node is shutting down")]
+    Ending,
+}
+
+/// What the mesh tells the runtime.
+#[derive(Debug)]
+pub enum MeshEvent {
+    /// A peer's hello was accepted, or accepted anew after a change.
+    Admitted(Admission),
+    /// The last connection to an admitted peer is gone.
+    Gone(NodeId),
+    /// An admitted peer asks something that the mesh itself does not answer. A dropped sender is answered "busy".
+    Request {
+        /// Who asks.
+        from: Admission,
+        /// What.
+        request: ControlRequest,
+        /// Where the answer goes.
+        answer: oneshot::Sender<ControlAnswer>,
+    },
+    /// A peer showed something that somebody should see: one identity on two machines, an old epoch.
+    Suspicious {
+        /// Who.
+        node: NodeId,
+        /// What.
+        refusal: Refusal,
+    },
+}
+
+type Reply = oneshot::Sender<Result<ControlAnswer, MeshError>>;
+
+enum Command {
+    Request { node: NodeId, request: Box<ControlRequest>, reply: Reply },
+    Learn { site: SiteName, record: PeerRecord },
+    Disconnect(NodeId),
+}
+
+/// The way into the control plane; cheap to clone.
+#[derive(Clone)]
+pub struct Mesh {
+    commands: mpsc::Sender<Command>,
+    admitted: watch::Receiver<BTreeMap<NodeId, Admission>>,
+    records: watch::Receiver<Vec<(SiteName, PeerRecord)>>,
+}
+
+impl Mesh {
+    /// Starts listening and looking after connections.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the transport cannot be set up.
+    pub fn start(documents: Documents, config: MeshConfig) -> Result<(Self, mpsc::Receiver<MeshEvent>)> {
+        let established_max = CONTROL_NEIGHBOURS_MAX as u32 * 2 + MEMBERS_DEFAULT;
+        let mut swarm = behaviour::build(documents.key(), established_max, config.mdns)?;
+        swarm.listen_on(translate::multiaddr(documents.addresses().control))?;
+        let (commands, command_receiver) = mpsc::channel(1024);
+        let (events, event_receiver) = mpsc::channel(1024);
+        let (admitted_sender, admitted) = watch::channel(BTreeMap::new());
+        let (records_sender, records) = watch::channel(Vec::new());
+        let service = Service {
+            changes: documents.changes(),
+            documents,
+            swarm,
+            events,
+            admitted_sender,
+            records_sender,
+            neighbours: Neighbours::default(),
+            peers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            answers: FuturesUnordered::new(),
+            redial: BTreeMap::new(),
+            refused: Vec::new(),
+            next_exchange: Instant::now(),
+        };
+        tokio::spawn(service.run(command_receiver));
+        Ok((Self { commands, admitted, records }, event_receiver))
+    }
+
+    /// Asks a node; dials it first where it is known and not connected.
+    ///
+    /// # Errors
+    /// See [`MeshError`]; a refusal is an error here.
+    pub async fn request(&self, node: NodeId, request: ControlRequest) -> Result<ControlAnswer, MeshError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Request { node, request: Box::new(request), reply };
+        self.commands.send(command).await.map_err(|_| MeshError::Ending)?;
+        match answer.await.map_err(|_| MeshError::Ending)?? {
+            ControlAnswer::Refused(refusal) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Tells the mesh where a node listens.
+    pub async fn learn(&self, site: SiteName, record: PeerRecord) {
+        let _ = self.commands.send(Command::Learn { site, record }).await;
+    }
+
+    /// Closes every connection to a node.
+    pub async fn disconnect(&self, node: NodeId) {
+        let _ = self.commands.send(Command::Disconnect(node)).await;
+    }
+
+    /// The peers that are admitted now.
+    pub fn admitted(&self) -> watch::Receiver<BTreeMap<NodeId, Admission>> {
+        self.admitted.clone()
+    }
+
+    /// Nodes that may be dialled, for the bulk plane.
+    pub fn records(&self) -> watch::Receiver<Vec<(SiteName, PeerRecord)>> {
+        self.records.clone()
+    }
+}
+
+#[derive(Default)]
+struct Peer {
+    admission: Option<Admission>,
+    cut_at: Option<Instant>,
+    waiting: VecDeque<(ControlRequest, Reply)>,
+}
+
+enum Asked {
+    Hello,
+    Document(SiteName, DocumentKind),
+    Peers(SiteName),
+    Forward(NodeId, Reply),
+}
+
+type PendingAnswer = BoxFuture<'static, (ResponseChannel<ControlAnswer>, ControlAnswer)>;
+
+struct Service {
+    documents: Documents,
+    changes: watch::Receiver<u64>,
+    swarm: Swarm<ControlBehaviour>,
+    events: mpsc::Sender<MeshEvent>,
+    admitted_sender: watch::Sender<BTreeMap<NodeId, Admission>>,
+    records_sender: watch::Sender<Vec<(SiteName, PeerRecord)>>,
+    neighbours: Neighbours,
+    peers: BTreeMap<NodeId, Peer>,
+    asked: BTreeMap<OutboundRequestId, Asked>,
+    answers: FuturesUnordered<PendingAnswer>,
+    redial: BTreeMap<NodeId, (Instant, Duration)>,
+    refused: Vec<(ConnectionId, Instant)>,
+    next_exchange: Instant,
+}
+
+impl Service {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm(event).await,
+                command = commands.recv() => match command {
+                    None => return,
+                    Some(command) => self.on_command(command),
+                },
+                Some((channel, answer)) = self.answers.next() => {
+                    let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
+                }
+                changed = self.changes.changed() => match changed {
+                    Err(_) => return,
+                    Ok(()) => self.on_documents_changed(),
+                },
+                _ = tick.tick() => self.look_after_connections(),
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Learn { site, record } => self.learn(&site, record),
+            Command::Disconnect(node) => self.disconnect(node),
+            Command::Request { node, request, reply } => {
+                if self.peers.get(&node).is_some_and(|peer| peer.admission.is_some()) {
+                    self.ask(node, *request, Asked::Forward(node, reply));
+                } else if self.dial(node) {
+                    let waiting = &mut self.peers.entry(node).or_default().waiting;
+                    if waiting.len() < WAITING_MAX {
+                        waiting.push_back((*request, reply));
+                    }
+                } else {
+                    let reason = "its address is not known here".to_owned();
+                    let _ = reply.send(Err(MeshError::Unreachable { node, reason }));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, request: ControlRequest, asked: Asked) {
+        if let Some(peer) = translate::peer_id(node) {
+            let id = self.swarm.behaviour_mut().requests.send_request(&peer, request);
+            self.asked.insert(id, asked);
+        }
+    }
+
+    /// Starts a dial where the node is known and not connected; `false` where nothing is known.
+    fn dial(&mut self, node: NodeId) -> bool {
+        let Some(peer) = translate::peer_id(node) else { return false };
+        if self.swarm.is_connected(&peer) {
+            return true;
+        }
+        let Some(address) = self.address_of(node) else { return false };
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(vec![translate::multiaddr(address)])
+            .allocate_new_port()
+            .build();
+        let _ = self.swarm.dial(options);
+        true
+    }
+
+    fn address_of(&self, node: NodeId) -> Option<std::net::SocketAddr> {
+        let seats = self.documents.sites().into_iter().filter_map(|site| self.documents.authority(&site));
+        let mut seats = seats.filter_map(|authority| {
+            let charter = authority.charter();
+            let station = (charter.station.node == node).then_some(charter.station.addresses);
+            station.or((charter.headquarters.node == node).then_some(charter.headquarters.addresses))
+        });
+        seats.next().or_else(|| self.neighbours.addresses(node)).map(|addresses| addresses.control)
+    }
+
+    async fn on_swarm(&mut self, event: SwarmEvent<ControlBehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                let Some(node) = translate::node_id(&peer_id) else {
+                    let _ = self.swarm.disconnect_peer_id(peer_id);
+                    return;
+                };
+                let peer = self.peers.entry(node).or_default();
+                if peer.admission.is_none() {
+                    peer.cut_at = Some(Instant::now() + ADMISSION_TIMEOUT);
+                }
+                if endpoint.is_dialer() {
+                    self.say_hello(node);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                if let Some(node) = translate::node_id(&peer_id) {
+                    self.gone(node, "the connection was closed").await;
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
+                if let Some(node) = translate::node_id(&peer_id)
+                    && !self.swarm.is_connected(&peer_id)
+                {
+                    self.gone(node, &error.to_string()).await;
+                }
+            }
+            SwarmEvent::Behaviour(ControlBehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                for (peer, address) in found {
+                    self.on_discovered(peer, &address);
+                }
+            }
+            SwarmEvent::Behaviour(ControlBehaviourEvent::Requests(event)) => self.on_requests(event).await,
+            _ => {}
+        }
+    }
+
+    /// A found node is dialled only where its address lies in one of the sites and more neighbours are wanted.
+    fn on_discovered(&mut self, peer: PeerId, address: &libp2p::Multiaddr) {
+        let Some(socket) = translate::socket_address(address) else { return };
+        let inside = |site: &SiteName| {
+            self.documents.authority(site).is_some_and(|authority| authority.charter().is_inside(socket.ip()))
+        };
+        let connected = self.peers.values().filter(|peer| peer.admission.is_some()).count();
+        if !self.documents.sites().iter().any(inside) || connected >= CONTROL_NEIGHBOURS_MAX / 2 {
+            return;
+        }
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(vec![address.clone()])
+            .allocate_new_port()
+            .build();
+        let _ = self.swarm.dial(options);
+    }
+
+    async fn on_requests(&mut self, event: request_response::Event<ControlRequest, ControlAnswer>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
+                let Some(node) = translate::node_id(&peer) else { return };
+                self.on_request(node, connection_id, request, channel).await;
+            }
+            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                let Some(node) = translate::node_id(&peer) else { return };
+                if let Some(asked) = self.asked.remove(&request_id) {
+                    self.on_answer(node, asked, response).await;
+                }
+            }
+            Event::OutboundFailure { peer, request_id, error, .. } => {
+                let Some(node) = translate::node_id(&peer) else { return };
+                match self.asked.remove(&request_id) {
+                    Some(Asked::Forward(node, reply)) => {
+                        let _ = reply.send(Err(MeshError::Unreachable { node, reason: error.to_string() }));
+                    }
+                    Some(Asked::Hello) => self.disconnect(node),
+                    _ => {}
+                }
+                if matches!(error, request_response::OutboundFailure::Timeout) {
+                    self.disconnect(node);
+                }
+            }
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    async fn on_request(
+        &mut self,
+        node: NodeId,
+        connection: ConnectionId,
+        request: ControlRequest,
+        channel: ResponseChannel<ControlAnswer>,
+    ) {
+        if let ControlRequest::Hello(hello) = request {
+            let answer = self.on_hello(node, &hello).await;
+            let refused = matches!(answer, ControlAnswer::Refused(_));
+            let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
+            if refused {
+                // Only this connection: the identity may have an honest connection besides, and a copy must not cut it.
+                self.refused.push((connection, Instant::now() + TICK));
+            }
+            return;
+        }
+        let Some(admission) = self.peers.get(&node).and_then(|peer| peer.admission.clone()) else {
+            let refusal = Refusal::new(RefusalKind::NotAMember, "say hello first: nothing here is for non-members");
+            let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));
+            return;
+        };
+        let answer = match &request {
+            ControlRequest::Document(kind) => match self.documents.give(&admission.site, *kind) {
+                Some(json) => ControlAnswer::Document(*kind, json),
+                None => ControlAnswer::Refused(Refusal::new(RefusalKind::NotFound, "this node does not hold it yet")),
+            },
+            ControlRequest::Peers => ControlAnswer::Peers(self.neighbours.exchange(&admission.site, node)),
+            _ => {
+                self.forward(admission, request, channel);
+                return;
+            }
+        };
+        let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
+    }
+
+    fn forward(&mut self, from: Admission, request: ControlRequest, channel: ResponseChannel<ControlAnswer>) {
+        let busy = || ControlAnswer::Refused(Refusal::new(RefusalKind::Busy, "this node is busy; ask again shortly"));
+        let (answer, receiver) = oneshot::channel();
+        let sent = self.events.try_send(MeshEvent::Request { from, request, answer });
+        let answered = receiver.map(move |answer| (channel, answer.unwrap_or_else(|_| busy())));
+        if let Err(error) = sent {
+            tracing::warn!(%error, "a request is refused because this node is behind");
+        }
+        self.answers.push(answered.boxed());
+    }
+
+    async fn on_answer(&mut self, node: NodeId, asked: Asked, answer: ControlAnswer) {
+        match (asked, answer) {
+            (Asked::Forward(_, reply), answer) => {
+                let _ = reply.send(Ok(answer));
+            }
+            (Asked::Hello, ControlAnswer::Hello(hello)) => {
+                if let ControlAnswer::Refused(refusal) = self.on_hello(node, &hello).await {
+                    tracing::warn!(%node, %refusal, "the peer's hello is not accepted");
+                    self.disconnect(node);
+                }
+            }
+            (Asked::Hello, ControlAnswer::Refused(refusal)) => {
+                tracing::warn!(%node, %refusal, "the peer refuses this node");
+                let suspicious = MeshEvent::Suspicious { node, refusal };
+                let _ = self.events.send(suspicious).await;
+                self.disconnect(node);
+            }
+            (Asked::Document(site, kind), ControlAnswer::Document(given, json)) if given == kind => {
+                if let Err(error) = self.documents.take(&site, kind, &json, wall_time()) {
+                    let refusal = as_refusal(&error);
+                    tracing::warn!(%node, ?kind, %refusal, "a document is refused");
+                    let _ = self.events.send(MeshEvent::Suspicious { node, refusal }).await;
+                }
+            }
+            (Asked::Peers(site), ControlAnswer::Peers(records)) => {
+                for record in records {
+                    self.learn(&site, record);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_hello(&mut self, node: NodeId, hello: &Hello) -> ControlAnswer {
+        let admission = match self.documents.admit(node, hello, wall_time()) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                let event = MeshEvent::Suspicious { node, refusal: refusal.clone() };
+                let _ = self.events.send(event).await;
+                return ControlAnswer::Refused(refusal);
+            }
+        };
+        if let Some(warrant) = &hello.warrant
+            && let Some(authority) = self.documents.authority(&admission.site)
+            && let Err(refusal) = authority.check_warrant(warrant)
+        {
+            // The peer stays a member; it only is not the station. It sees the newer charter in the answer.
+            let _ = self.events.send(MeshEvent::Suspicious { node, refusal }).await;
+        }
+        let site = admission.site.clone();
+        self.learn(&site, PeerRecord { node, addresses: admission.addresses });
+        self.redial.remove(&node);
+        let peer = self.peers.entry(node).or_default();
+        peer.cut_at = None;
+        peer.admission = Some(admission.clone());
+        let waiting = std::mem::take(&mut peer.waiting);
+        for (request, reply) in waiting {
+            self.ask(node, request, Asked::Forward(node, reply));
+        }
+        self.publish_admitted();
+        self.fetch_newer(node, &admission);
+        let _ = self.events.send(MeshEvent::Admitted(admission)).await;
+        match self.documents.hello(&site) {
+            Some(hello) => ControlAnswer::Hello(Box::new(hello)),
+            None => ControlAnswer::Refused(Refusal::new(RefusalKind::NotFound, "the site is not known here")),
+        }
+    }
+
+    /// Asks for every document of which the peer holds a newer version.
+    fn fetch_newer(&mut self, node: NodeId, admission: &Admission) {
+        let Some(own) = self.documents.site(&admission.site).map(|site| site.versions()) else { return };
+        for kind in newer(&own, &admission.documents) {
+            self.ask(node, ControlRequest::Document(kind), Asked::Document(admission.site.clone(), kind));
+        }
+    }
+
+    fn say_hello(&mut self, node: NodeId) {
+        let known = self.peers.get(&node).and_then(|peer| peer.admission.as_ref()).map(|known| known.site.clone());
+        let site = known.or_else(|| self.documents.sites().into_iter().next());
+        if let Some(hello) = site.and_then(|site| self.documents.hello(&site)) {
+            self.ask(node, ControlRequest::Hello(Box::new(hello)), Asked::Hello);
+        }
+    }
+
+    /// Everybody who is connected hears of a change by a new hello; who is a member no longer is cut.
+    fn on_documents_changed(&mut self) {
+        let admitted: Vec<Admission> = self.peers.values().filter_map(|peer| peer.admission.clone()).collect();
+        for admission in admitted {
+            let Some(authority) = self.documents.authority(&admission.site) else { continue };
+            if authority.is_revoked(admission.node) {
+                self.disconnect(admission.node);
+                self.neighbours.forget(admission.node);
+                continue;
+            }
+            let roles: Vec<Role> = authority.roles(admission.node);
+            if let Some(known) = self.peers.get_mut(&admission.node).and_then(|peer| peer.admission.as_mut()) {
+                known.roles = roles;
+            }
+            self.say_hello(admission.node);
+        }
+        self.publish_admitted();
+    }
+
+    fn learn(&mut self, site: &SiteName, record: PeerRecord) {
+        let Some(authority) = self.documents.authority(site) else { return };
+        let inside = authority.charter().is_inside(record.addresses.control.ip())
+            && authority.charter().is_inside(record.addresses.bulk.ip());
+        let known = self.neighbours.addresses(record.node) == Some(record.addresses);
+        if inside && !known && record.node != self.documents.node() && !authority.is_revoked(record.node) {
+            self.neighbours.learn(site, record);
+            self.publish_records();
+        }
+    }
+
+    fn publish_records(&self) {
+        let mut records = Vec::new();
+        for site in self.documents.sites() {
+            let found = self.neighbours.exchange(&site, self.documents.node());
+            records.extend(found.into_iter().map(|record| (site.clone(), record)));
+        }
+        self.records_sender.send_replace(records);
+    }
+
+    fn publish_admitted(&self) {
+        let admitted = self.peers.iter().filter_map(|(node, peer)| Some((*node, peer.admission.clone()?))).collect();
+        self.admitted_sender.send_replace(admitted);
+    }
+
+    fn disconnect(&mut self, node: NodeId) {
+        if let Some(peer) = translate::peer_id(node) {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    async fn gone(&mut self, node: NodeId, reason: &str) {
+        let Some(peer) = self.peers.remove(&node) else { return };
+        for (_, reply) in peer.waiting {
+            let _ = reply.send(Err(MeshError::Unreachable { node, reason: reason.to_owned() }));
+        }
+        if peer.admission.is_some() {
+            self.publish_admitted();
+            let _ = self.events.send(MeshEvent::Gone(node)).await;
+        }
+    }
+
+    /// Cuts who is not admitted in time, dials who must be reached, and asks the station whom it knows.
+    fn look_after_connections(&mut self) {
+        let now = Instant::now();
+        let late = self.peers.iter().filter(|(_, peer)| peer.cut_at.is_some_and(|at| at <= now));
+        for node in late.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.disconnect(node);
+        }
+        let (cut, stay) = self.refused.drain(..).partition(|(_, at)| *at <= now);
+        self.refused = stay;
+        for (connection, _) in Vec::<(ConnectionId, Instant)>::from(cut) {
+            self.swarm.close_connection(connection);
+        }
+        let own = self.documents.node();
+        let exchange = now >= self.next_exchange;
+        for site in self.documents.sites() {
+            let Some(authority) = self.documents.authority(&site) else { continue };
+            let charter = authority.charter();
+            let (station, headquarters) = (charter.station.node, charter.headquarters.node);
+            if own == station && own != headquarters {
+                self.dial_again(headquarters, now);
+            } else if own != headquarters {
+                self.dial_again(station, now);
+                for node in self.neighbours.to_dial(&site, own, |node| self.peers.contains_key(&node)) {
+                    self.dial_again(node, now);
+                }
+            }
+            if exchange && own != station && own != headquarters && self.peers.contains_key(&station) {
+                self.ask(station, ControlRequest::Peers, Asked::Peers(site.clone()));
+            }
+        }
+        if exchange {
+            let known = self.records_sender.borrow().len();
+            let pause =
+                if known < CONTROL_NEIGHBOURS_MAX / 2 { Duration::from_secs(2) } else { Duration::from_secs(30) };
+            self.next_exchange = now + pause;
+        }
+    }
+
+    fn dial_again(&mut self, node: NodeId, now: Instant) {
+        let connected = translate::peer_id(node).is_some_and(|peer| self.swarm.is_connected(&peer));
+        let (at, pause) = self.redial.get(&node).copied().unwrap_or((now, TICK));
+        if !connected && at <= now && self.dial(node) {
+            self.redial.insert(node, (now + pause, (pause * 2).min(REDIAL_MAX)));
+        }
+    }
+}
+
+/// The documents of which `theirs` is newer.
+fn newer(own: &DocumentVersions, theirs: &DocumentVersions) -> Vec<DocumentKind> {
+    let version = |document: &Option<(u64, _)>| document.as_ref().map_or(0, |(version, _)| *version);
+    let mut kinds = Vec::new();
+    if theirs.charter > own.charter {
+        kinds.push(DocumentKind::Charter);
+    }
+    if theirs.revocations > own.revocations {
+        kinds.push(DocumentKind::Revocations);
+    }
+    if version(&theirs.catalogue) > version(&own.catalogue) {
+        kinds.push(DocumentKind::Catalogue);
+    }
+    if version(&theirs.policy) > version(&own.policy) {
+        kinds.push(DocumentKind::Policy);
+    }
+    kinds
+}
