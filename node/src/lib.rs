@@ -13,3 +13,4 @@ pub mod install;
 pub mod mesh;
 pub mod runtime;
 pub mod store;
+pub mod survey;

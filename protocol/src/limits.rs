@@ -126,41 +126,41 @@ pub const PROBE_PORTS_MAX: usize = 64;
 
 // Survey.
 /// Most bytes of one descriptor document; longer ones are refused unread. A sealed survey of this size still fits one message.
-pub const MAX_DESCRIPTOR_BYTES: usize = 1 << 20;
+pub const DESCRIPTOR_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of elements that the descriptor's reader follows; the format itself needs six levels.
-pub const MAX_DESCRIPTOR_DEPTH: usize = 8;
+pub const DESCRIPTOR_DEPTH_MAX: usize = 8;
 /// Most characters of an ordinary value in a descriptor.
-pub const MAX_SURVEY_LINE_CHARACTERS: usize = 256;
+pub const SURVEY_LINE_CHARACTERS_MAX: usize = 256;
 /// Most characters of a command line, a path or a signature's value in a descriptor.
-pub const MAX_SURVEY_COMMAND_CHARACTERS: usize = 512;
+pub const SURVEY_COMMAND_CHARACTERS_MAX: usize = 512;
 /// Most characters of a name of a module, signature, fact or kind.
-pub const MAX_SURVEY_IDENTIFIER_CHARACTERS: usize = 64;
+pub const SURVEY_IDENTIFIER_CHARACTERS_MAX: usize = 64;
 /// Most interface addresses of one host.
-pub const MAX_SURVEY_ADDRESSES: usize = 256;
+pub const SURVEY_ADDRESSES_MAX: usize = 256;
 /// Most disks of one host.
-pub const MAX_SURVEY_DISKS: usize = 256;
+pub const SURVEY_DISKS_MAX: usize = 256;
 /// Most local file systems of one host.
-pub const MAX_SURVEY_FILESYSTEMS: usize = 128;
+pub const SURVEY_FILESYSTEMS_MAX: usize = 128;
 /// Most installed packages that are listed.
-pub const MAX_SURVEY_PACKAGES: usize = 4096;
+pub const SURVEY_PACKAGES_MAX: usize = 4096;
 /// Most different processes that are listed.
-pub const MAX_SURVEY_PROCESSES: usize = 1024;
+pub const SURVEY_PROCESSES_MAX: usize = 1024;
 /// Most listening ports that are listed.
-pub const MAX_SURVEY_PORTS: usize = 1024;
+pub const SURVEY_PORTS_MAX: usize = 1024;
 /// Most signatures that one survey runs.
-pub const MAX_SURVEY_SIGNATURES: usize = 32;
+pub const SURVEY_SIGNATURES_MAX: usize = 32;
 /// Most findings of one signature.
-pub const MAX_SURVEY_ITEMS: usize = 128;
+pub const SURVEY_ITEMS_MAX: usize = 128;
 /// Most details of one finding.
-pub const MAX_SURVEY_ITEM_FACTS: usize = 16;
+pub const SURVEY_ITEM_FACTS_MAX: usize = 64;
 /// Most modules that one survey recommends.
-pub const MAX_SURVEY_MODULES: usize = 64;
+pub const SURVEY_MODULES_MAX: usize = 64;
 /// Most thresholds that one survey recommends.
-pub const MAX_SURVEY_THRESHOLDS: usize = 64;
+pub const SURVEY_THRESHOLDS_MAX: usize = 64;
 /// Most commands that one survey announces.
-pub const MAX_SURVEY_COMMANDS: usize = 32;
+pub const SURVEY_COMMANDS_MAX: usize = 32;
 /// Most potential conflicts that one survey reports.
-pub const MAX_SURVEY_CONFLICTS: usize = 64;
+pub const SURVEY_CONFLICTS_MAX: usize = 64;
 
 // Catalogue and plan.
 /// Packages in one catalogue.
@@ -202,7 +202,7 @@ const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
 const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
-const _: () = assert!(MAX_DESCRIPTOR_BYTES < SEALED_SURVEY_BYTES_MAX);
+const _: () = assert!(DESCRIPTOR_BYTES_MAX < SEALED_SURVEY_BYTES_MAX);
 
 // Router and addresses.
 /// Most rows that are read of one router's NAT table; a router with more is refused, not half read.
@@ -234,3 +234,4 @@ const _: () = assert!(
             + ROUTER_RETRY_SECONDS_MAX
             + 2 * ROUTER_OPERATION_SECONDS_MAX
 );
+const _: () = assert!(DESCRIPTOR_BYTES_MAX < SEALED_SURVEY_BYTES_MAX);

@@ -208,31 +208,31 @@ fn the_print_is_readable() {
 #[test]
 fn the_schema_states_the_same_bounds() {
     for (element, limit) in [
-        ("address", limits::MAX_SURVEY_ADDRESSES),
-        ("disk", limits::MAX_SURVEY_DISKS),
-        ("filesystem", limits::MAX_SURVEY_FILESYSTEMS),
-        ("package", limits::MAX_SURVEY_PACKAGES),
-        ("process", limits::MAX_SURVEY_PROCESSES),
-        ("port", limits::MAX_SURVEY_PORTS),
-        ("signature", limits::MAX_SURVEY_SIGNATURES),
-        ("item", limits::MAX_SURVEY_ITEMS),
-        ("fact", limits::MAX_SURVEY_ITEM_FACTS),
-        ("module", limits::MAX_SURVEY_MODULES),
-        ("threshold", limits::MAX_SURVEY_THRESHOLDS),
-        ("command", limits::MAX_SURVEY_COMMANDS),
-        ("conflict", limits::MAX_SURVEY_CONFLICTS),
+        ("address", limits::SURVEY_ADDRESSES_MAX),
+        ("disk", limits::SURVEY_DISKS_MAX),
+        ("filesystem", limits::SURVEY_FILESYSTEMS_MAX),
+        ("package", limits::SURVEY_PACKAGES_MAX),
+        ("process", limits::SURVEY_PROCESSES_MAX),
+        ("port", limits::SURVEY_PORTS_MAX),
+        ("signature", limits::SURVEY_SIGNATURES_MAX),
+        ("item", limits::SURVEY_ITEMS_MAX),
+        ("fact", limits::SURVEY_ITEM_FACTS_MAX),
+        ("module", limits::SURVEY_MODULES_MAX),
+        ("threshold", limits::SURVEY_THRESHOLDS_MAX),
+        ("command", limits::SURVEY_COMMANDS_MAX),
+        ("conflict", limits::SURVEY_CONFLICTS_MAX),
     ] {
         let text = format!("<xs:element name=\"{element}\" type=\"{element}\" minOccurs=\"0\" maxOccurs=\"{limit}\"/>");
         assert!(XSD.contains(&text), "{text}");
     }
-    for limit in [limits::MAX_SURVEY_LINE_CHARACTERS, limits::MAX_SURVEY_COMMAND_CHARACTERS] {
+    for limit in [limits::SURVEY_LINE_CHARACTERS_MAX, limits::SURVEY_COMMAND_CHARACTERS_MAX] {
         assert!(XSD.contains(&format!("<xs:maxLength value=\"{limit}\"/>")), "{limit}");
     }
 }
 
 #[test]
 fn oversized_input_is_refused_unread() {
-    let document = vec![b' '; limits::MAX_DESCRIPTOR_BYTES + 1];
+    let document = vec![b' '; limits::DESCRIPTOR_BYTES_MAX + 1];
     assert!(matches!(Descriptor::parse(&document), Err(DescriptorError::TooLarge { .. })));
 }
 

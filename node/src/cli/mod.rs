@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod identity;
+pub mod survey;
 
 /// Gets software onto every machine of a site behind a thin line, and knows that it works there.
 ///
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Show or make this machine's identity, and the seat that a charter names it by
     Identity(identity::Args),
+    /// Look at this machine and describe it in one XML document
+    Survey(survey::Args),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Identity(args) => identity::run(args),
+        Command::Survey(args) => survey::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

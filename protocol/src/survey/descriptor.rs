@@ -294,7 +294,7 @@ impl Descriptor {
     /// Reads a descriptor strictly: takes what the schema takes, and nothing else (R46).
     ///
     /// # Errors
-    /// See [`DescriptorError`]; a document beyond [`crate::limits::MAX_DESCRIPTOR_BYTES`] is refused unread.
+    /// See [`DescriptorError`]; a document beyond [`crate::limits::DESCRIPTOR_BYTES_MAX`] is refused unread.
     pub fn parse(bytes: &[u8]) -> Result<Self, DescriptorError> {
         Self::from_element(&xml::read_document(bytes)?)
     }

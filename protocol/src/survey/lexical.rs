@@ -55,7 +55,7 @@ impl Form {
             Self::Line(limit) => format!("one line of 1 to {limit} characters"),
             Self::Identifier => format!(
                 "a lowercase name of up to {} letters, digits, _ and -",
-                limits::MAX_SURVEY_IDENTIFIER_CHARACTERS
+                limits::SURVEY_IDENTIFIER_CHARACTERS_MAX
             ),
             Self::Hash => "64 lowercase hexadecimal digits".into(),
             Self::Timestamp => "a UTC time like 2026-01-31T23:59:59Z".into(),
@@ -92,7 +92,7 @@ fn is_line(value: &str, limit: usize) -> bool {
 }
 
 fn is_identifier(value: &str) -> bool {
-    value.len() <= limits::MAX_SURVEY_IDENTIFIER_CHARACTERS
+    value.len() <= limits::SURVEY_IDENTIFIER_CHARACTERS_MAX
         && value.starts_with(|first: char| first.is_ascii_lowercase())
         && value.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

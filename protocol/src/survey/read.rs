@@ -8,8 +8,8 @@ use super::words::Vocabulary;
 use super::xml::Element;
 use crate::limits;
 
-const LINE: Form = Form::Line(limits::MAX_SURVEY_LINE_CHARACTERS);
-const COMMAND: Form = Form::Line(limits::MAX_SURVEY_COMMAND_CHARACTERS);
+const LINE: Form = Form::Line(limits::SURVEY_LINE_CHARACTERS_MAX);
+const COMMAND: Form = Form::Line(limits::SURVEY_COMMAND_CHARACTERS_MAX);
 
 type Read<T> = Result<T, DescriptorError>;
 
@@ -159,8 +159,8 @@ impl Descriptor {
             taken_at: walk.required("taken_at", Form::Timestamp)?,
             root: walk.required("root", COMMAND)?,
             host: read_host(&mut walk.child("host")?)?,
-            modules: walk.child_list("modules", "module", limits::MAX_SURVEY_MODULES, read_module)?,
-            thresholds: walk.child_list("thresholds", "threshold", limits::MAX_SURVEY_THRESHOLDS, read_threshold)?,
+            modules: walk.child_list("modules", "module", limits::SURVEY_MODULES_MAX, read_module)?,
+            thresholds: walk.child_list("thresholds", "threshold", limits::SURVEY_THRESHOLDS_MAX, read_threshold)?,
             installation: read_installation(&mut walk.child("installation")?)?,
         };
         walk.finish()?;
@@ -171,15 +171,15 @@ impl Descriptor {
 fn read_host(walk: &mut Walk<'_>) -> Read<Host> {
     let host = Host {
         identity: read_identity(&mut walk.child("identity")?)?,
-        addresses: walk.child_list("addresses", "address", limits::MAX_SURVEY_ADDRESSES, read_address)?,
+        addresses: walk.child_list("addresses", "address", limits::SURVEY_ADDRESSES_MAX, read_address)?,
         hardware: read_hardware(&mut walk.child("hardware")?)?,
         operating_system: read_operating_system(&mut walk.child("operating_system")?)?,
-        disks: walk.child_list("disks", "disk", limits::MAX_SURVEY_DISKS, read_disk)?,
-        filesystems: walk.child_list("filesystems", "filesystem", limits::MAX_SURVEY_FILESYSTEMS, read_filesystem)?,
+        disks: walk.child_list("disks", "disk", limits::SURVEY_DISKS_MAX, read_disk)?,
+        filesystems: walk.child_list("filesystems", "filesystem", limits::SURVEY_FILESYSTEMS_MAX, read_filesystem)?,
         packages: read_packages(&mut walk.child("packages")?)?,
         software: read_software(&mut walk.child("software")?)?,
-        listening_ports: walk.child_list("listening_ports", "port", limits::MAX_SURVEY_PORTS, read_port)?,
-        signatures: walk.child_list("signatures", "signature", limits::MAX_SURVEY_SIGNATURES, read_signature)?,
+        listening_ports: walk.child_list("listening_ports", "port", limits::SURVEY_PORTS_MAX, read_port)?,
+        signatures: walk.child_list("signatures", "signature", limits::SURVEY_SIGNATURES_MAX, read_signature)?,
     };
     walk.finish()?;
     Ok(host)
@@ -251,7 +251,7 @@ fn read_filesystem(walk: &mut Walk<'_>) -> Read<Filesystem> {
 fn read_packages(walk: &mut Walk<'_>) -> Read<Packages> {
     let packages = Packages {
         total: walk.number("total", Form::Integer)?,
-        list: walk.list("package", limits::MAX_SURVEY_PACKAGES, |package| {
+        list: walk.list("package", limits::SURVEY_PACKAGES_MAX, |package| {
             Ok(Package { name: package.required("name", LINE)?, version: package.required("version", LINE)? })
         })?,
     };
@@ -262,7 +262,7 @@ fn read_packages(walk: &mut Walk<'_>) -> Read<Packages> {
 fn read_software(walk: &mut Walk<'_>) -> Read<Software> {
     let software = Software {
         total: walk.number("total", Form::Integer)?,
-        list: walk.list("process", limits::MAX_SURVEY_PROCESSES, |process| {
+        list: walk.list("process", limits::SURVEY_PROCESSES_MAX, |process| {
             Ok(Process {
                 name: process.required("name", LINE)?,
                 count: process.number("count", Form::Count)?,
@@ -283,10 +283,10 @@ fn read_signature(walk: &mut Walk<'_>) -> Read<Signature> {
         name: walk.required("name", Form::Identifier)?,
         mode: walk.word("mode")?,
         detected: walk.number("detected", Form::Boolean)?,
-        items: walk.list("item", limits::MAX_SURVEY_ITEMS, |item| {
+        items: walk.list("item", limits::SURVEY_ITEMS_MAX, |item| {
             Ok(Item {
                 kind: item.required("kind", Form::Identifier)?,
-                facts: item.list("fact", limits::MAX_SURVEY_ITEM_FACTS, |fact| {
+                facts: item.list("fact", limits::SURVEY_ITEM_FACTS_MAX, |fact| {
                     Ok(Fact { name: fact.required("name", Form::Identifier)?, value: fact.required("value", COMMAND)? })
                 })?,
             })
@@ -316,10 +316,10 @@ fn read_threshold(walk: &mut Walk<'_>) -> Read<ThresholdAdvice> {
 
 fn read_installation(walk: &mut Walk<'_>) -> Read<Installation> {
     let installation = Installation {
-        commands: walk.child_list("commands", "command", limits::MAX_SURVEY_COMMANDS, |command| {
+        commands: walk.child_list("commands", "command", limits::SURVEY_COMMANDS_MAX, |command| {
             Ok(PlannedCommand { line: command.required("line", COMMAND)?, purpose: command.required("purpose", LINE)? })
         })?,
-        conflicts: walk.child_list("conflicts", "conflict", limits::MAX_SURVEY_CONFLICTS, |conflict| {
+        conflicts: walk.child_list("conflicts", "conflict", limits::SURVEY_CONFLICTS_MAX, |conflict| {
             Ok(Conflict {
                 kind: conflict.required("kind", Form::Identifier)?,
                 severity: conflict.word("severity")?,

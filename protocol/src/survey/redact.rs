@@ -79,7 +79,7 @@ pub fn redact_url(text: &str) -> String {
 
 /// Redacts whatever a descriptor holds that may carry a secret: command lines, and the sources that signatures and mounts name.
 pub fn redact_descriptor(descriptor: &mut Descriptor) {
-    let limit = crate::limits::MAX_SURVEY_COMMAND_CHARACTERS;
+    let limit = crate::limits::SURVEY_COMMAND_CHARACTERS_MAX;
     let cut = |text: String| text.chars().take(limit).collect::<String>();
     for process in &mut descriptor.host.software.list {
         process.command = cut(redact_command(&process.command));

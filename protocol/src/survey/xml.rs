@@ -117,8 +117,8 @@ fn escape_into(value: &str, text: &mut String) {
 /// # Errors
 /// [`DescriptorError::TooLarge`] before anything is read, [`DescriptorError::NotXml`] and [`DescriptorError::Forbidden`].
 pub fn read_document(bytes: &[u8]) -> Result<Element, DescriptorError> {
-    if bytes.len() > limits::MAX_DESCRIPTOR_BYTES {
-        return Err(DescriptorError::TooLarge { length: bytes.len(), limit: limits::MAX_DESCRIPTOR_BYTES });
+    if bytes.len() > limits::DESCRIPTOR_BYTES_MAX {
+        return Err(DescriptorError::TooLarge { length: bytes.len(), limit: limits::DESCRIPTOR_BYTES_MAX });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| DescriptorError::NotXml {
         offset: error.valid_up_to() as u64,
@@ -159,7 +159,7 @@ impl<'a> TreeReader<'a> {
             match event {
                 Event::Start(start) => {
                     let element = self.element(&start)?;
-                    if self.open.len() >= limits::MAX_DESCRIPTOR_DEPTH {
+                    if self.open.len() >= limits::DESCRIPTOR_DEPTH_MAX {
                         return Err(self.not_xml("elements are nested too deeply"));
                     }
                     self.open.push(element);
