@@ -18,6 +18,7 @@
 //! | [`survey`] | the descriptor that a host's survey makes |
 //! | [`session`] | the host's side of a session and its dialogue with the station |
 //! | [`report`] | what happened, as events |
+//! | [`swarm`] | who fetches which frame from whom |
 //! | [`wire`] | the messages between nodes and their encoding |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -33,5 +34,6 @@ pub mod refusal;
 pub mod report;
 pub mod session;
 pub mod survey;
+pub mod swarm;
 pub mod time;
 pub mod wire;

@@ -36,6 +36,30 @@ pub const PACK_ZSTD_LEVEL: i32 = 12;
 /// Most bytes that may be leased and not yet held by a second living node: B of R70.
 pub const LEASED_BYTES_DEFAULT: u64 = 4 << 20;
 
+// Swarm.
+/// Packs that one node's swarm knows.
+pub const SWARM_PACKS_MAX: usize = 1024;
+/// Packs that one neighbour may speak of.
+pub const PACKS_PER_PEER_MAX: usize = 1024;
+/// Frames in one announcement.
+pub const HAVE_FRAMES_MAX: usize = 4096;
+/// Bytes that may be under way from one neighbour inside the site.
+pub const LAN_IN_FLIGHT_BYTES: u64 = 128 << 10;
+/// Bytes that may be under way from the origin.
+pub const WAN_IN_FLIGHT_BYTES: u64 = 1 << 20;
+/// Bytes that may be under way or at the store, over all packs.
+pub const STORING_BYTES_MAX: u64 = 16 << 20;
+/// Frames that one node serves at a time.
+pub const UPLOAD_SLOTS: usize = 8;
+/// Frames that wait for a slot.
+pub const UPLOAD_QUEUE_MAX: usize = 256;
+/// Frames of one neighbour that wait for a slot.
+pub const UPLOAD_QUEUE_PER_PEER_MAX: usize = 16;
+/// Peers that are remembered for serving corrupt frames.
+pub const BANS_MAX: usize = 1024;
+/// Sites times packs that an origin's fence remembers.
+pub const FENCE_RECORDS_MAX: usize = 1 << 20;
+
 // Signed documents.
 /// Longest signed body of any document except the catalogue, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
@@ -195,6 +219,9 @@ const _: () = assert!(MANIFEST_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX * 72 + 1024 < MANIFEST_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(HAVE_FRAMES_MAX * 4 + 64 < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(UPLOAD_QUEUE_PER_PEER_MAX <= UPLOAD_QUEUE_MAX);
+const _: () = assert!(CHUNK_BYTES_MAX as u64 * 2 < STORING_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);
 const _: () = assert!(SITE_REPORT_PROFILES_MAX * REPORT_HTML_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX / 4 * 3);

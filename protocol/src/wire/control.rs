@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::site::{HeadquartersDirective, SiteReport};
 use crate::{
-    charter::{Charter, Membership, NodeAddresses, Signed, Warrant},
+    charter::{Charter, Lease, Membership, NodeAddresses, Signed, Warrant},
     ids::{DocumentHash, Epoch, NodeId, PackId, SurveyHash},
     refusal::Refusal,
     session::{Directive, HostReport},
@@ -105,6 +105,15 @@ pub enum ControlRequest {
         /// The first event wanted.
         from: u64,
     },
+    /// From a host to its station: I lack frames of this pack that no neighbour has; may I fetch them over the WAN?
+    /// Repeated while the wish lasts; it renews the lease of who holds it. Answered by [`ControlAnswer::Lease`] or a
+    /// refusal of kind `Busy`.
+    AskLease {
+        /// The pack.
+        pack: PackId,
+        /// Frames that the host has; a holder that shows no progress loses the lease.
+        held: u32,
+    },
 }
 
 /// An answer.
@@ -134,4 +143,11 @@ pub enum ControlAnswer {
     Holdings(Vec<u8>),
     /// Events of a station's journal in their encoded form, and whether these are the last.
     Handover(Vec<Vec<u8>>, bool),
+    /// The host is the pack's inlet now.
+    Lease {
+        /// To show to the origin.
+        lease: Signed<Lease>,
+        /// Frames that other nodes of the site hold, least significant bit first: never to be fetched over the WAN.
+        held: Vec<u8>,
+    },
 }
