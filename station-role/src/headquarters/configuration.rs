@@ -159,3 +159,7 @@ impl HeadquartersConfiguration {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "configuration_tests.rs"]
+mod tests;
