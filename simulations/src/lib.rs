@@ -1,1 +1,17 @@
-//! placeholder
+//! Worlds that drive the product's own machines under virtual time.
+//!
+//! Nothing here is a model of a machine: the machines are those of `protocol` and `station-role`, as the binary runs
+//! them. What is modelled is the rest of the world: links, disks, a router, an installer, people, crashes. A world is
+//! deterministic: the same seed gives the same trace, byte for byte.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`world`] | the parts, each with one kind of fault |
+//! | [`scenario`] | how large a world is and how bad its weather |
+//! | [`replay`] | the trace of a run |
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod replay;
+pub mod scenario;
+pub mod world;

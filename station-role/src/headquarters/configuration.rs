@@ -1,5 +1,10 @@
 //! What an operator configures at headquarters: address pools, batch size and automatic approval rules.
-use branchline_protocol::{charter::AddressBatch, ids::SiteName, wire::site::ApprovalRequest};
+use branchline_protocol::{
+    catalogue::{Rule, RuleError, rule::Facts},
+    charter::AddressBatch,
+    ids::SiteName,
+    wire::site::ApprovalRequest,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -67,6 +72,10 @@ pub struct ApprovalRule {
     /// Facts that must have exactly this value.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
+    /// A condition in CEL over the request: `site`, `host`, `packages` (a list) and `facts` (a map of texts), such as
+    /// `facts.operating_system == "debian" && size(packages) == 1`. Where it gives no answer the rule does not match.
+    #[serde(default)]
+    pub when: Option<Rule>,
     /// What it does.
     pub action: RuleAction,
 }
@@ -80,8 +89,18 @@ impl ApprovalRule {
             || (!request.packages.is_empty()
                 && request.packages.iter().all(|package| self.packages.contains(&name_of(package))));
         let has_fact = |(name, value): (&String, &String)| request.facts.iter().any(|(n, v)| n == name && v == value);
-        site_fits && packages_fit && self.facts.iter().all(has_fact)
+        let holds = |rule: &Rule| holds(rule, site, request).unwrap_or(false);
+        site_fits && packages_fit && self.facts.iter().all(has_fact) && self.when.as_ref().is_none_or(holds)
     }
+}
+
+fn holds(rule: &Rule, site: &SiteName, request: &ApprovalRequest) -> Result<bool, RuleError> {
+    let facts: serde_json::Map<String, serde_json::Value> =
+        request.facts.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let json = serde_json::json!({
+        "site": site.as_str(), "host": request.host_name, "packages": request.packages, "facts": facts,
+    });
+    rule.compile()?.holds(&Facts::new(json))
 }
 
 /// Headquarters' configuration.
@@ -132,6 +151,14 @@ pub enum ConfigurationError {
         /// The name.
         name: String,
     },
+    /// A rule whose condition is no CEL.
+    #[error("the approval rule {name:?} cannot be used: {source}")]
+    Condition {
+        /// The rule's name.
+        name: String,
+        /// What is wrong with its condition.
+        source: RuleError,
+    },
 }
 
 impl HeadquartersConfiguration {
@@ -154,6 +181,9 @@ impl HeadquartersConfiguration {
         for (index, rule) in self.rules.iter().enumerate() {
             if rule.name.is_empty() || self.rules[..index].iter().any(|other| other.name == rule.name) {
                 return Err(ConfigurationError::RuleName { name: rule.name.clone() });
+            }
+            if let Some(Err(source)) = rule.when.as_ref().map(Rule::compile) {
+                return Err(ConfigurationError::Condition { name: rule.name.clone(), source });
             }
         }
         Ok(())

@@ -36,6 +36,7 @@ fn pools_that_overlap_and_rules_of_one_name_are_refused() {
         sites: vec![],
         packages: vec![],
         facts: BTreeMap::new(),
+        when: None,
         action: RuleAction::Approve,
     };
     let twice = HeadquartersConfiguration { rules: vec![rule.clone(), rule], ..HeadquartersConfiguration::default() };

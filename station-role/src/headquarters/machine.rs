@@ -1,4 +1,4 @@
-//! Headquarters' machine: inputs, outputs and dispatch.
+//! Headquarters' machine: what each input changes, and what it leads to.
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -11,7 +11,7 @@ use branchline_protocol::{
     machine::{Deadline, Journaled, Machine, Record, Sequence, Sequenced},
     refusal::{Refusal, RefusalKind},
     time::{Monotonic, Now},
-    wire::site::{ApprovalRequest, HeadquartersDirective, ProbeRequest, SiteReport},
+    wire::site::{ApprovalRequest, HeadquartersDirective, HostProfile, ProbeRequest, SiteReport},
 };
 
 use super::{
@@ -20,129 +20,8 @@ use super::{
     invariants,
     state::{HeadquartersEvent, HeadquartersState},
     targets::{Target, targets_of_site},
+    words::{HeadquartersInput, HeadquartersOutput, HeadquartersSetup, Selector},
 };
-
-/// Which hosts an operator means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// One session.
-    Session(SessionId),
-    /// Every open request of a host with this name, optionally in one site only.
-    Host {
-        /// The site, where it is named.
-        site: Option<SiteName>,
-        /// The host's name, exactly.
-        name: String,
-    },
-    /// Every open request of a site.
-    Site(SiteName),
-    /// Every open request.
-    All,
-}
-
-/// What can happen to headquarters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeadquartersInput {
-    /// A station speaks. The runtime has verified its warrant and that `report.site` is the warrant's site.
-    Site {
-        /// The runtime's name for the request, so that it finds the connection again.
-        exchange: u64,
-        /// What the station says.
-        report: Box<SiteReport>,
-    },
-    /// An operator decides (R30).
-    Decide {
-        /// The caller's name for the command; the output [`HeadquartersOutput::CommandDone`] repeats it.
-        command: u64,
-        /// About which hosts.
-        selector: Selector,
-        /// What.
-        decision: Decision,
-        /// Who.
-        by: String,
-    },
-    /// An operator withdraws a host (R98).
-    Withdraw {
-        /// The caller's name for the command.
-        command: u64,
-        /// Which host.
-        session: SessionId,
-        /// Who.
-        by: String,
-    },
-    /// A decision is signed: after [`HeadquartersOutput::SignApproval`], or by an approver who keeps the key elsewhere
-    /// and signed a request that waits. The runtime has verified the signature against the site's approval keys.
-    ApprovalSigned {
-        /// The document.
-        approval: Approval,
-        /// Its signed form.
-        signed: Signed<Approval>,
-    },
-    /// A grant is signed.
-    GrantSigned {
-        /// The document.
-        grant: AddressGrant,
-        /// Its signed form.
-        signed: Signed<AddressGrant>,
-    },
-    /// A probe was carried out, and its result signed.
-    ProbeDone {
-        /// The wish that it answers.
-        attempt: u32,
-        /// What was seen.
-        result: ProbeResult,
-        /// Its signed form.
-        signed: Signed<ProbeResult>,
-    },
-}
-
-/// What headquarters wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeadquartersOutput {
-    /// Answer a station.
-    Answer {
-        /// The request that is answered.
-        exchange: u64,
-        /// The site.
-        site: SiteName,
-        /// The answer.
-        directive: Box<HeadquartersDirective>,
-    },
-    /// Sign with an approval key of the site's charter and give back [`HeadquartersInput::ApprovalSigned`].
-    SignApproval(Box<Approval>),
-    /// Sign with headquarters' node key and give back [`HeadquartersInput::GrantSigned`].
-    SignGrant(AddressGrant),
-    /// Look at a mapped address, sign the result with headquarters' node key, give back [`HeadquartersInput::ProbeDone`].
-    Probe {
-        /// The site.
-        site: SiteName,
-        /// What to look at.
-        request: ProbeRequest,
-    },
-    /// The complete list of monitoring targets is now this (R34).
-    TargetsChanged(Vec<Target>),
-    /// An operator's command is done, or refused.
-    CommandDone {
-        /// The command.
-        command: u64,
-        /// The sessions that it changed, or why it changed none.
-        result: Result<Vec<(SiteName, SessionId)>, Refusal>,
-    },
-    /// Something an operator should read; changes nothing.
-    Notice {
-        /// The site that it is about.
-        site: SiteName,
-        /// What happened and what to do next.
-        text: String,
-    },
-}
-
-/// What the machine is built from besides its events.
-#[derive(Clone, Debug)]
-pub struct HeadquartersSetup {
-    /// Pools, batch size and rules; [`HeadquartersConfiguration::check`] has passed.
-    pub configuration: HeadquartersConfiguration,
-}
 
 /// How long a probe may take before a repeated wish starts another.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(30);
@@ -221,7 +100,7 @@ impl HeadquartersMachine {
         self.emit(HeadquartersOutput::Answer { exchange, site: site.clone(), directive });
     }
 
-    fn take_profile(&mut self, site: &SiteName, profile: &branchline_protocol::wire::site::HostProfile) {
+    fn take_profile(&mut self, site: &SiteName, profile: &HostProfile) {
         let (newer, full) = match self.state.site(site) {
             None => (true, false),
             Some(state) => {
@@ -324,9 +203,7 @@ impl HeadquartersMachine {
             answers(probe.attempt, &probe.result, wish).then(|| (probe.attempt, probe.signed.clone()))
         };
         directive.probes = report.probes.iter().filter_map(probe_of).collect();
-        let durable = |profile: &branchline_protocol::wire::site::HostProfile| {
-            Some((profile.session, state.mirror.profile(profile.session)?.revision))
-        };
+        let durable = |profile: &HostProfile| Some((profile.session, state.mirror.profile(profile.session)?.revision));
         directive.profiles_durable = report.profiles.iter().filter_map(durable).collect();
         let open = state.withdrawals.keys().filter(|session| !state.mirror.is_withdrawn(**session));
         directive.withdraw = open.copied().collect();

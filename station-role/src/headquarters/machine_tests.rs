@@ -186,6 +186,7 @@ fn approve_rule() -> ApprovalRule {
         sites: vec![],
         packages: vec!["prometheus-node-exporter".into()],
         facts: [("operating_system".to_owned(), "debian".to_owned())].into(),
+        when: Some("size(packages) == 1 && host.startsWith('till-')".to_owned().try_into().unwrap()),
         action: RuleAction::Approve,
     }
 }

@@ -13,7 +13,8 @@
 //! | [`mirror`] | the sites' profiles and reports, for good (R31, R75) |
 //! | [`targets`] | monitoring targets and their Prometheus form (R34) |
 //! | [`state`] | the events and their fold |
-//! | [`machine`] | inputs, outputs, dispatch |
+//! | [`words`] | inputs and outputs |
+//! | [`machine`] | the machine |
 //! | [`view`] | what the command line shows |
 //! | [`invariants`] | what must hold after every input |
 pub mod authority;
@@ -25,8 +26,10 @@ pub mod mirror;
 pub mod state;
 pub mod targets;
 pub mod view;
+pub mod words;
 
 pub use configuration::{ApprovalRule, HeadquartersConfiguration, PoolEntry, RuleAction};
-pub use machine::{HeadquartersInput, HeadquartersMachine, HeadquartersOutput, HeadquartersSetup, Selector};
+pub use machine::HeadquartersMachine;
 pub use state::HeadquartersEvent;
 pub use targets::{Target, render_targets};
+pub use words::{HeadquartersInput, HeadquartersOutput, HeadquartersSetup, Selector};

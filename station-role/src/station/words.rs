@@ -2,7 +2,9 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
-    charter::{AddressGrant, Approval, Authority, Charter, JoinToken, ProbeResult, Signed, SiteLimits, SitePolicies, Warrant},
+    charter::{
+        AddressGrant, Approval, Authority, Charter, JoinToken, ProbeResult, Signed, SiteLimits, SitePolicies, Warrant,
+    },
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SiteName, SurveyHash},
     limits,
     refusal::Refusal,
@@ -180,7 +182,17 @@ impl SiteReportDraft {
     /// The report as it travels.
     pub fn complete(self, site: SiteName, warrant: Signed<Warrant>) -> SiteReport {
         let Self { approvals, probes, profiles, addresses_used, addresses_free, grant_seen, wants_batch } = self;
-        SiteReport { site, warrant, approvals, probes, profiles, addresses_used, addresses_free, grant_seen, wants_batch }
+        SiteReport {
+            site,
+            warrant,
+            approvals,
+            probes,
+            profiles,
+            addresses_used,
+            addresses_free,
+            grant_seen,
+            wants_batch,
+        }
     }
 }
 
