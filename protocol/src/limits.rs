@@ -198,7 +198,7 @@ pub const POLICY_WISHES_MAX: usize = 1024;
 /// Longest text of one rule, in bytes.
 pub const RULE_TEXT_BYTES_MAX: usize = 1024;
 /// Nodes in the syntax tree of one rule.
-pub const RULE_NODES_MAX: usize = 512;
+pub const RULE_NODES_MAX: usize = 256;
 /// Longest text that one rule may give, in bytes.
 pub const RULE_RESULT_BYTES_MAX: usize = 16 << 10;
 /// Longest file that a template may make, in bytes.

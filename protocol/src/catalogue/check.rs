@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use super::{
     conflict::ConflictKind,
-    package::{Catalogue, CommandLine, DefinitionError, PackageDefinition, PayloadFormat, StepAction, read_toml},
+    package::{Catalogue, CommandLine, DefinitionError, PackageDefinition, PayloadFormat, StepAction, read_toml, with_line},
     rule::{PortNumber, Rule},
 };
 use crate::limits;
@@ -63,7 +63,7 @@ impl PackageDefinition {
     /// What TOML does not allow, with line and key; an unknown key; or what [`PackageDefinition::check`] finds.
     pub fn from_toml(text: &str) -> Result<Self, DefinitionError> {
         let definition: Self = read_toml("package definition", text, limits::PACKAGE_DEFINITION_BYTES_MAX)?;
-        definition.check()?;
+        definition.check().map_err(|error| with_line(error, text))?;
         Ok(definition)
     }
 

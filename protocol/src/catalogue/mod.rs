@@ -27,3 +27,7 @@ pub use policy::{ModuleOverride, PackageWish, SitePolicy, ThresholdOverride, Wis
 pub use rule::{Rule, RuleError};
 pub use threshold::ThresholdDefinition;
 pub use trust::DocumentMemory;
+
+#[cfg(test)]
+#[path = "catalogue_tests.rs"]
+mod tests;

@@ -307,3 +307,36 @@ pub(super) fn read_toml<T: DeserializeOwned>(
     }
     toml::from_str(text).map_err(|error| DefinitionError::Toml { document, reason: error.to_string() })
 }
+
+/// Adds the line to a fault that was found after the TOML was read.
+pub(super) fn with_line(error: DefinitionError, text: &str) -> DefinitionError {
+    match error {
+        DefinitionError::Rule { key, reason } => {
+            let line = line_of(text, &key).map(|line| format!("line {line}, ")).unwrap_or_default();
+            DefinitionError::Rule { key: format!("{line}{key}"), reason }
+        }
+        other => other,
+    }
+}
+
+/// The line of `modules[2].when` in a TOML text, or of the deepest part of the key that is there.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let mut position = None;
+    let mut values = Some(table.get_ref());
+    let mut names = key.split('.');
+    while let (Some(table), Some(name)) = (values.take(), names.next()) {
+        let (name, index) = match name.trim_end_matches(']').split_once('[') {
+            Some((name, index)) => (name, index.parse::<usize>().ok()),
+            None => (name, None),
+        };
+        let Some((_, value)) = table.iter().find(|(known, _)| known.get_ref() == name) else { break };
+        let value = match (value.get_ref(), index) {
+            (toml::de::DeValue::Array(list), Some(index)) => list.get(index)?,
+            _ => value,
+        };
+        position = Some(value.span().start);
+        values = value.get_ref().as_table();
+    }
+    position.map(|position| text[..position].matches('\n').count() + 1)
+}

@@ -110,7 +110,7 @@ impl SitePolicy {
     /// What TOML or a rule of the policy does not allow, with the key and, for TOML, the line.
     pub fn from_toml(text: &str) -> Result<Self, DefinitionError> {
         let policy: Self = super::package::read_toml("site policy", text, limits::DOCUMENT_BYTES_MAX)?;
-        policy.check()?;
+        policy.check().map_err(|error| super::package::with_line(error, text))?;
         Ok(policy)
     }
 

@@ -68,7 +68,7 @@ impl Rule {
         let refuse = |reason: String| RuleError::Compile { rule: self.0.clone(), reason };
         let program = Program::compile(&self.0).map_err(|errors| {
             let first = errors.errors.first().map(|error| error.to_string()).unwrap_or_default();
-            refuse(first.lines().next().unwrap_or("it is not CEL").to_owned())
+            refuse(one_line(first.lines().next().unwrap_or("it is not CEL")))
         })?;
         let mut check = Check::default();
         check.expression(program.expression(), &[]).map_err(refuse)?;
@@ -105,7 +105,7 @@ impl fmt::Display for Rule {
 
 /// A TCP port: a number, or a rule that gives one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a port must be a number from 1 to 65535, or a rule in quotes that gives one")]
 pub enum PortNumber {
     /// The number.
     Number(u16),
@@ -174,7 +174,7 @@ impl CompiledRule {
                 return Err(fail(format!("{} is not a list, so that no macro can run over it", range.join("."))));
             }
         }
-        let value = self.program.execute(&facts.context).map_err(|error| fail(cut(error.to_string(), 200)))?;
+        let value = self.program.execute(&facts.context).map_err(|error| fail(one_line(&error.to_string())))?;
         let mut budget = limits::RULE_RESULT_BYTES_MAX;
         to_json(&value, &mut budget).map_err(|reason| fail(reason.to_owned()))
     }
@@ -386,6 +386,10 @@ fn to_json(value: &CelValue, budget: &mut usize) -> Result<Value, &'static str> 
         }
         _ => return Err("its value is neither a truth value, a number, a text, a list nor a map"),
     })
+}
+
+fn one_line(text: &str) -> String {
+    cut(text.split_whitespace().collect::<Vec<_>>().join(" "), 200)
 }
 
 /// Cuts a text for people at a character, and shows that it was cut.

@@ -63,16 +63,15 @@ pub(super) fn fill(template: &str, facts: &Facts) -> Result<String, String> {
     Ok(text)
 }
 
-/// Fills an argument of a command in: a single plain placeholder that gives a list becomes that many arguments. There is no
-/// shell between, so that only control characters are refused.
+/// Fills an argument of a command in: a single plain placeholder that gives a list becomes that many arguments.
 ///
 /// # Errors
 /// What is wrong, for people.
 pub(super) fn fill_argument(template: &str, facts: &Facts) -> Result<Vec<String>, String> {
-    if let [Part::Placeholder(Form::Plain, rule)] = parts(template)?.as_slice() {
-        if let Value::Array(list) = value_of(rule, facts)? {
-            return list.iter().map(|entry| write(Form::Plain, rule, entry)).collect();
-        }
+    if let [Part::Placeholder(Form::Plain, rule)] = parts(template)?.as_slice()
+        && let Value::Array(list) = value_of(rule, facts)?
+    {
+        return list.iter().map(|entry| write(Form::Plain, rule, entry)).collect();
     }
     Ok(vec![fill(template, facts)?])
 }
@@ -142,16 +141,21 @@ fn quote(word: &str, rule: &Rule) -> Result<String, String> {
 fn toml_value(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
-        Value::String(text) => toml::Value::String(text.clone()).to_string(),
+        Value::String(text) => toml_text(text),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Array(list) => format!("[{}]", list.iter().map(toml_value).collect::<Option<Vec<_>>>()?.join(", ")),
         Value::Object(object) => {
             let entry = |(key, value): (&String, &Value)| {
-                Some(format!("{} = {}", toml::Value::String(key.clone()), toml_value(value)?))
+                Some(format!("{} = {}", toml_text(key), toml_value(value)?))
             };
             format!("{{ {} }}", object.iter().map(entry).collect::<Option<Vec<_>>>()?.join(", "))
         }
     })
+}
+
+/// A basic string: JSON's escapes are all TOML's too, and TOML wants DEL escaped as well.
+fn toml_text(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]
