@@ -5,10 +5,14 @@
 //! and never correctness: the higher revision counts, the lower is ignored.
 mod buffer;
 mod dialogue;
+mod invariants;
+mod machine;
 mod state;
+mod transitions;
 
 pub use buffer::EventBuffer;
 pub use dialogue::{Directive, HostReport, HostState, Order, Stage, WaitReason};
+pub use machine::{HostMachine, wait_text};
 pub use state::{
     HostEvent, HostInput, HostOutput, HostSession, HostSetup, InstalledPlan, InstallerEvent, StandingOrder,
 };

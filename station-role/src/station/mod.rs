@@ -1,7 +1,51 @@
 //! The station: one session per host, its queue, its approvals and its tokens (R20-R24, R50, R52, R90-R98).
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`words`] | inputs and outputs of the machine, and what goes with them |
+//! | [`state`] | what is known, as the fold of the journal |
+//! | `transitions` | how an event changes what is known |
+//! | `orders` | stage and order of a session as pure functions of its facts |
+//! | `advance` | what follows from the facts: events, work, directives, deadlines |
+//! | `intake` | what hosts report, surveys, plans, mappings |
+//! | `queue` | slots and groups |
+//! | `approvals` | the dialogue with headquarters, and commands of people |
+//! | `members` | join tokens and memberships |
+//! | `profile` | what others see: profiles, views, reports |
+//! | `machine` | dispatch and journal |
+//! | `site` | sessions and addresses as one machine |
+//! | `invariants` | what always holds |
+//!
+//! # Facts first
+//!
+//! A session is a set of facts: surveyed, planned, accepted, staged, installed, approved, mapped, checked, probed,
+//! verified. Each fact is an event in the journal. Stage and order are computed from the facts and are nowhere stored,
+//! so a lost, doubled or late message, a crash or a move of the role cannot bring them out of step.
+//!
+//! # Revisions without a counter
+//!
+//! A directive's revision must grow across crashes although directives are not journaled. Every start journals one
+//! event, and a revision is at least the journal's sequence times 65536: what an earlier run sent depended on a
+//! lower sequence, since an output waits until the journal is durable up to it. The sequence goes along when the role
+//! moves, so a successor's revisions are higher too.
+mod advance;
+mod approvals;
+mod intake;
+mod invariants;
+mod machine;
+mod members;
+mod orders;
+mod profile;
+mod queue;
+mod site;
 pub mod state;
+mod transitions;
 pub mod words;
 
+pub use approvals::check_binding;
+pub use machine::StationMachine;
+pub use profile::{ApprovalView, SessionReport, SessionView};
+pub use site::{SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteSetup};
 pub use state::{StationEvent, StationState};
 pub use words::{
     HeadquartersWord, MembershipTicket, PlanSummary, SiteReportDraft, StationInput, StationOutput, StationSetup,

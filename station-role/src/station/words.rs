@@ -9,6 +9,7 @@ use branchline_protocol::{
     limits,
     refusal::Refusal,
     session::{Directive, HostReport},
+    survey::{Descriptor, words::Vocabulary},
     time::UnixSeconds,
     wire::site::{ApprovalRequest, HeadquartersDirective, HostProfile, ProbeRequest, SiteReport},
 };
@@ -82,13 +83,32 @@ impl Default for StationTiming {
     }
 }
 
-/// What the station needs of a descriptor; the runtime makes it with [`SurveyFacts::of`] or by hand.
+/// What the station needs of a descriptor; see [`SurveyFacts::of`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SurveyFacts {
     /// Facts for approval rules, for people and for reports: `operating_system`, `architecture`, `package`, ...
     pub facts: Vec<(String, String)>,
-    /// Names the cluster or HA pair that the host belongs to; equal for all of its members (R5).
-    pub group: Option<String>,
+}
+
+impl SurveyFacts {
+    /// The facts of a descriptor that approval rules and reports may name.
+    pub fn of(descriptor: &Descriptor) -> Self {
+        let host = &descriptor.host;
+        let system = &host.operating_system;
+        let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        Self {
+            facts: vec![
+                fact("hostname", &host.identity.hostname),
+                fact("operating_system", &system.id),
+                fact("operating_system_version", system.version_id.as_deref().unwrap_or("")),
+                fact("architecture", &host.hardware.architecture),
+                fact("system_kind", host.hardware.system_kind.word()),
+                fact("kernel", &system.kernel),
+                fact("cpu_count", &host.hardware.cpu_count.to_string()),
+                fact("memory_bytes", &host.hardware.memory_bytes.to_string()),
+            ],
+        }
+    }
 }
 
 /// What a plan means for people, for headquarters and for the router.
@@ -104,6 +124,8 @@ pub struct PlanSummary {
     pub packs: Vec<PackId>,
     /// The images that will be installed.
     pub images: Vec<ImageId>,
+    /// The cluster or HA pair that the host belongs to; equal for all of its members (R5).
+    pub group: Option<String>,
     /// Packages with their versions.
     pub packages: Vec<String>,
     /// Modules that are switched on.

@@ -1,0 +1,485 @@
+//! The machine of a host's session: takes inputs, journals what they change, and leaves the rest to `transitions`.
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{
+    buffer::{pieces, text_bytes},
+    dialogue::{Directive, HostReport, HostState, Order, WaitReason},
+    state::{HostEvent, HostInput, HostOutput, HostSession, HostSetup, InstallerEvent},
+    transitions::Work,
+};
+use crate::{
+    ids::{PackId, PlanHash, SessionId},
+    limits::{
+        DIALOGUE_RETRY_SECONDS, DIALOGUE_RETRY_SECONDS_MAX, HOST_WORK_RETRY_SECONDS, PLAN_PACKS_MAX,
+        REPORT_KEEPALIVE_SECONDS,
+    },
+    machine::{Deadline, Journaled, Machine, Record, Sequence, Sequenced},
+    report::EventBody,
+    time::{Monotonic, Now},
+};
+
+const RETRY_FIRST: Duration = Duration::from_secs(DIALOGUE_RETRY_SECONDS);
+const RETRY_LONGEST: Duration = Duration::from_secs(DIALOGUE_RETRY_SECONDS_MAX);
+const KEEPALIVE: Duration = Duration::from_secs(REPORT_KEEPALIVE_SECONDS);
+const WORK_RETRY: Duration = Duration::from_secs(HOST_WORK_RETRY_SECONDS);
+/// News that come in quick succession travel together.
+const REPORT_SHORTEST: Duration = Duration::from_millis(250);
+
+/// The host's side of a session (R50-R52, R62, R83-R85). Its runtime carries out one kind of work at a time.
+pub struct HostMachine {
+    pub(super) setup: HostSetup,
+    pub(super) session: HostSession,
+    /// What the runtime was asked to do and has not answered.
+    under_way: Option<Work>,
+    /// Not before this is work begun that failed for a passing reason.
+    work_from: Monotonic,
+    /// The packs that were last asked for.
+    fetching: Vec<PackId>,
+    /// The revision that was last sent, and when.
+    sent: Option<(u64, Monotonic)>,
+    next_report: Monotonic,
+    backoff: Duration,
+    shown: String,
+    sequence: Sequence,
+    records: VecDeque<Record<HostEvent>>,
+    outputs: VecDeque<Sequenced<HostOutput>>,
+}
+
+impl HostMachine {
+    /// What is known of the session, for the host's own command line and tests.
+    pub fn session(&self) -> &HostSession {
+        &self.session
+    }
+
+    /// The name of the session.
+    pub fn session_id(&self) -> SessionId {
+        SessionId { node: self.setup.node, generation: self.session.generation }
+    }
+
+    fn journal(&mut self, event: HostEvent) {
+        self.sequence = self.sequence.next();
+        self.session.apply(&event);
+        self.records.push_back(Record { sequence: self.sequence, event });
+    }
+
+    fn emit(&mut self, output: HostOutput) {
+        self.outputs.push_back(Sequenced { after: self.sequence, output });
+    }
+
+    fn show(&mut self, text: String) {
+        if self.shown != text {
+            self.shown.clone_from(&text);
+            self.emit(HostOutput::ShowOperator(text));
+        }
+    }
+
+    fn on_directive(&mut self, directive: Directive) {
+        let Directive { session, epoch, revision, stage, order, events_durable } = directive;
+        if session.node != self.setup.node || session.generation < self.session.generation {
+            return;
+        }
+        let begins = session.generation > self.session.generation;
+        let seen = self.session.standing.as_ref().map(|standing| (standing.epoch, standing.revision));
+        if let Some((seen_epoch, _)) = seen.filter(|(seen_epoch, _)| epoch < *seen_epoch) {
+            return self.show(format!("An order of epoch {epoch} was ignored: epoch {seen_epoch} is in force."));
+        }
+        if !begins && events_durable > 0 {
+            self.acknowledge(events_durable);
+        }
+        if seen.is_some_and(|seen| (epoch, revision) <= seen) {
+            return;
+        }
+        if let Order::Prepare { packs, .. } = &order
+            && packs.len() > PLAN_PACKS_MAX
+        {
+            return self.show(format!("An order with {} packs was ignored; {PLAN_PACKS_MAX} are allowed.", packs.len()));
+        }
+        let text = order_text(&order);
+        self.journal(HostEvent::Directed { generation: session.generation, epoch, revision, stage, order });
+        self.show(text);
+    }
+
+    fn acknowledge(&mut self, number: u64) {
+        let number = number.min(self.session.events.last_number());
+        if self.session.events.numbers().next().is_some_and(|first| first <= number) {
+            self.journal(HostEvent::Acknowledged { number });
+            self.backoff = RETRY_FIRST;
+            if !self.session.events.is_empty() {
+                self.sent = None;
+            }
+        }
+    }
+
+    fn order(&self) -> Option<&Order> {
+        self.session.standing.as_ref().map(|standing| &standing.order)
+    }
+
+    fn on_plan_computed(&mut self, now: Now, plan: PlanHash, packs: Vec<PackId>) {
+        let Some(Order::Prepare { plan: ordered, packs: ordered_packs, .. }) = self.order() else { return };
+        let (ordered, mut ordered_packs, mut own_packs) = (*ordered, ordered_packs.clone(), packs.clone());
+        ordered_packs.sort_unstable();
+        own_packs.sort_unstable();
+        let at = now.wall;
+        if plan != ordered {
+            let reason = format!(
+                "the station ordered plan {}, but this host computes plan {} from the signed catalogue, the signed \
+                 policy and its own survey",
+                ordered.0.short(),
+                plan.0.short()
+            );
+            self.journal(HostEvent::Refused { at, reason });
+        } else if ordered_packs != own_packs {
+            let reason = format!("the station ordered other packs than those of plan {}", plan.0.short());
+            self.journal(HostEvent::Refused { at, reason });
+        } else {
+            self.journal(HostEvent::Agreed { at, plan, packs });
+        }
+    }
+
+    fn on_installer(&mut self, now: Now, event: InstallerEvent) {
+        let HostState::Installing { plan: under_way } = self.session.state else { return };
+        let at = now.wall;
+        match event {
+            InstallerEvent::Event { number, body } => self.on_progress(now, number, body),
+            InstallerEvent::Done { plan, images } if plan == under_way => {
+                self.journal(HostEvent::Installed { at, plan, images });
+            }
+            InstallerEvent::Failed { plan, reason, rolled_back } if plan == under_way => {
+                self.journal(HostEvent::InstallFailed { at, reason, rolled_back });
+            }
+            InstallerEvent::Refused { plan, reason } if plan == under_way => {
+                self.journal(HostEvent::Refused { at, reason: format!("the installer refuses: {reason}") });
+            }
+            InstallerEvent::Done { .. } | InstallerEvent::Failed { .. } | InstallerEvent::Refused { .. } => {}
+        }
+    }
+
+    /// Progress and output; told again after a restart, it is taken once.
+    fn on_progress(&mut self, now: Now, number: u64, body: EventBody) {
+        if body.is_terminal() || number <= self.session.installer_seen {
+            return;
+        }
+        match body {
+            EventBody::Output { step, text } => {
+                for piece in pieces(&text) {
+                    self.note(now, number, EventBody::Output { step, text: piece.to_owned() });
+                }
+            }
+            body => self.note(now, number, body),
+        }
+    }
+
+    fn note(&mut self, now: Now, number: u64, body: EventBody) {
+        if self.session.events.is_full() {
+            self.journal(HostEvent::Cut { number, bytes: text_bytes(&body) as u64 });
+        } else {
+            self.journal(HostEvent::Noted { at: now.wall, number, body });
+        }
+    }
+
+    fn on_work_failed(&mut self, now: Now, reason: String) {
+        if self.under_way.take().is_some() {
+            let text: String = reason.chars().take(2000).collect();
+            self.note(now, 0, EventBody::Note(format!("Tried again in {} s: {text}", WORK_RETRY.as_secs())));
+            self.work_from = now.monotonic.after(WORK_RETRY);
+        }
+    }
+
+    fn on_inside(&mut self, now: Now, inside: std::net::Ipv4Addr) {
+        if self.session.moved_to != Some(inside) {
+            self.journal(HostEvent::Moved { at: now.wall, inside });
+        }
+    }
+
+    /// Begins, replaces or ends work until what is under way is what the state asks for.
+    fn pursue(&mut self, now: Now) {
+        while let Some(work) = self.session.work() {
+            if self.under_way.as_ref() == Some(&work) || now.monotonic < self.work_from {
+                break;
+            }
+            if !self.begin(now, work) {
+                break;
+            }
+        }
+        if self.session.work().is_none() {
+            self.under_way = None;
+        }
+        self.adjust_fetching();
+    }
+
+    /// Begins `work`; true where that changed the state at once, so that other work may follow.
+    fn begin(&mut self, now: Now, work: Work) -> bool {
+        let at = now.wall;
+        let output = match &work {
+            Work::Refuse(reason) => {
+                let reason = reason.clone();
+                self.journal(HostEvent::Refused { at, reason });
+                return true;
+            }
+            Work::Begin(plan) => {
+                self.journal(HostEvent::Began { at, plan: *plan });
+                return true;
+            }
+            Work::Stop | Work::Uninstall if self.has_nothing_installed() => {
+                self.journal(HostEvent::Withdrawn { at, uninstalled: work == Work::Uninstall });
+                return true;
+            }
+            Work::Plan(plan) => match self.plan_output(*plan) {
+                Ok(output) => Some(output),
+                Err(reason) => {
+                    self.journal(HostEvent::Refused { at, reason });
+                    return true;
+                }
+            },
+            Work::Survey => Some(HostOutput::RunSurvey),
+            Work::Fetch(_) => None,
+            Work::Install(plan) => Some(HostOutput::Install { plan: *plan }),
+            Work::Verify(plan) => Some(HostOutput::Verify { plan: *plan }),
+            Work::Save(_) => self.save_output(),
+            Work::Stop => Some(HostOutput::Stop),
+            Work::Uninstall => Some(HostOutput::Uninstall),
+        };
+        self.under_way = Some(work);
+        if let Some(output) = output {
+            self.emit(output);
+        }
+        false
+    }
+
+    fn has_nothing_installed(&self) -> bool {
+        self.session.installed.is_none() && !matches!(self.session.state, HostState::Failed { rolled_back: false, .. })
+    }
+
+    fn plan_output(&self, plan: PlanHash) -> Result<HostOutput, String> {
+        let Some(Order::Prepare { catalogue, policy, descriptor, .. }) = self.order() else {
+            return Err("no plan is ordered".to_owned());
+        };
+        match self.session.survey {
+            Some((_, own)) if own == *descriptor => {
+                Ok(HostOutput::ComputePlan { plan, catalogue: *catalogue, policy: *policy, descriptor: own })
+            }
+            Some((_, own)) => Err(format!(
+                "the plan follows from descriptor {}, but this host's newest is {}",
+                descriptor.short(),
+                own.short()
+            )),
+            None => Err("this host has not surveyed itself yet".to_owned()),
+        }
+    }
+
+    fn save_output(&self) -> Option<HostOutput> {
+        match self.order() {
+            Some(Order::Complete { report_html, mapped, .. }) => {
+                Some(HostOutput::SaveReport { html: report_html.clone(), mapped: *mapped })
+            }
+            _ => None,
+        }
+    }
+
+    fn adjust_fetching(&mut self) {
+        let wanted = match self.session.work() {
+            Some(Work::Fetch(_)) => self.session.missing_packs(),
+            _ => Vec::new(),
+        };
+        if wanted != self.fetching {
+            self.fetching.clone_from(&wanted);
+            self.emit(HostOutput::FetchPacks(wanted));
+        }
+    }
+
+    /// Whether the station may not know yet what the last report said.
+    fn is_unanswered(&self) -> bool {
+        self.session.standing.is_none() || !self.session.events.is_empty()
+    }
+
+    fn report_if_due(&mut self, now: Now) {
+        let news = self.sent.is_none_or(|(revision, _)| revision != self.session.revision);
+        if news {
+            let earliest = self.sent.map_or(now.monotonic, |(_, at)| at.after(REPORT_SHORTEST));
+            self.next_report = self.next_report.min(earliest);
+        }
+        if now.monotonic < self.next_report {
+            return;
+        }
+        if news {
+            self.backoff = RETRY_FIRST;
+        }
+        let wait = if self.is_unanswered() { self.backoff } else { KEEPALIVE };
+        self.backoff = (self.backoff * 2).min(RETRY_LONGEST);
+        self.next_report = now.monotonic.after(wait);
+        self.sent = Some((self.session.revision, now.monotonic));
+        let report = self.report();
+        self.emit(HostOutput::SendReport(Box::new(report)));
+    }
+
+    /// The report as it would be sent now.
+    pub fn report(&self) -> HostReport {
+        HostReport {
+            session: self.session_id(),
+            revision: self.session.revision,
+            machine_identifier: self.setup.machine_identifier.clone(),
+            host_name: self.setup.host_name.clone(),
+            inside: self.session.moved_to.unwrap_or(self.setup.inside),
+            state: self.session.state.clone(),
+            survey: self.session.survey.map(|(sealed, _)| sealed),
+            directive_seen: self.session.standing.as_ref().map_or(0, |standing| standing.revision),
+            events: self.session.events.head(),
+        }
+    }
+
+    fn advance(&mut self, now: Now) {
+        self.pursue(now);
+        self.report_if_due(now);
+        if cfg!(debug_assertions) {
+            self.assert_invariants();
+        }
+    }
+}
+
+impl Machine for HostMachine {
+    type Input = HostInput;
+    type Output = HostOutput;
+
+    fn handle(&mut self, now: Now, input: HostInput) {
+        let at = now.wall;
+        let asked = self.under_way.as_ref();
+        match input {
+            HostInput::Start => {
+                self.sent = None;
+                self.backoff = RETRY_FIRST;
+            }
+            HostInput::Directive(directive) => self.on_directive(*directive),
+            HostInput::Surveyed { sealed, descriptor } if asked == Some(&Work::Survey) => {
+                self.journal(HostEvent::Surveyed { at, sealed, descriptor });
+            }
+            HostInput::PlanComputed { plan, packs } if matches!(asked, Some(Work::Plan(_))) => {
+                self.on_plan_computed(now, plan, packs);
+            }
+            HostInput::PlanRefused { reason } if matches!(asked, Some(Work::Plan(_))) => {
+                self.journal(HostEvent::Refused { at, reason });
+            }
+            HostInput::PackComplete { pack, wan_bytes, lan_bytes } => {
+                if self.session.packs.get(&pack) == Some(&false) {
+                    self.journal(HostEvent::Gathered { at, pack, wan_bytes, lan_bytes });
+                }
+            }
+            HostInput::Installer(event) => self.on_installer(now, event),
+            HostInput::CheckDone { plan, checks } if asked == Some(&Work::Verify(plan)) => {
+                self.journal(HostEvent::Checked { at, plan, checks });
+            }
+            HostInput::ReportSaved => {
+                if let Some(Work::Save(plan)) = asked {
+                    let plan = *plan;
+                    self.journal(HostEvent::Completed { at, plan });
+                }
+            }
+            HostInput::Withdrawn { uninstalled } if matches!(asked, Some(Work::Stop | Work::Uninstall)) => {
+                self.journal(HostEvent::Withdrawn { at, uninstalled });
+            }
+            HostInput::WorkFailed { reason } => self.on_work_failed(now, reason),
+            HostInput::InsideChanged(inside) => self.on_inside(now, inside),
+            HostInput::CorruptFrame { peer, pack } => self.note(now, 0, EventBody::CorruptFrame { peer, pack }),
+            // Answers to work that is not wanted any more.
+            HostInput::Surveyed { .. }
+            | HostInput::PlanComputed { .. }
+            | HostInput::PlanRefused { .. }
+            | HostInput::CheckDone { .. }
+            | HostInput::Withdrawn { .. } => {}
+        }
+        self.advance(now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.advance(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Sequenced<HostOutput>> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let report = Deadline { at: self.next_report, reason: "report to the station" };
+        let waits = self.session.work().is_some_and(|work| self.under_way.as_ref() != Some(&work));
+        let work = waits.then_some(Deadline { at: self.work_from, reason: "try the work again" });
+        Deadline::earlier(Some(report), work)
+    }
+
+    fn check_invariants(&self) {
+        self.assert_invariants();
+    }
+}
+
+impl Journaled for HostMachine {
+    type Event = HostEvent;
+    type Setup = HostSetup;
+
+    fn recover(setup: HostSetup, now: Now, events: impl IntoIterator<Item = Record<HostEvent>>) -> Self {
+        let inside = setup.inside;
+        let mut machine = Self {
+            setup,
+            session: HostSession::new(),
+            under_way: None,
+            work_from: now.monotonic,
+            fetching: Vec::new(),
+            sent: None,
+            next_report: now.monotonic,
+            backoff: RETRY_FIRST,
+            shown: String::new(),
+            sequence: Sequence::default(),
+            records: VecDeque::new(),
+            outputs: VecDeque::new(),
+        };
+        for record in events {
+            machine.session.apply(&record.event);
+            machine.sequence = record.sequence;
+        }
+        // A report states the address, and a change of it must have a revision of its own (R99).
+        machine.on_inside(now, inside);
+        machine.advance(now);
+        machine
+    }
+
+    fn poll_record(&mut self) -> Option<Record<HostEvent>> {
+        self.records.pop_front()
+    }
+}
+
+/// What the host's operator reads when an order arrives (R22, R83).
+fn order_text(order: &Order) -> String {
+    match order {
+        Order::Wait(reason) => wait_text(reason),
+        Order::Survey => "The station asks for a survey.".to_owned(),
+        Order::Prepare { plan, packs, .. } => {
+            format!("The station selected plan {} with {} packs.", plan.0.short(), packs.len())
+        }
+        Order::Install { plan } => format!("The station says: install plan {}.", plan.0.short()),
+        Order::Verify { plan } => format!("The station says: check plan {}.", plan.0.short()),
+        Order::Complete { mapped, .. } => format!("Complete: monitored at {mapped}."),
+        Order::Stop { reason } => format!("The agent is stopped: {reason}"),
+        Order::Uninstall { reason } => format!("The agent is removed: {reason}"),
+        Order::End { reason } => format!("The session is over: {reason}"),
+    }
+}
+
+/// Why a host waits, in words.
+pub fn wait_text(reason: &WaitReason) -> String {
+    match reason {
+        WaitReason::Slots { place, limit } => {
+            format!("Waiting: place {place} in the queue; {limit} sessions may run at once.")
+        }
+        WaitReason::Survey => "Waiting: the station reads the survey.".to_owned(),
+        WaitReason::Approval => "Waiting: headquarters has not decided yet.".to_owned(),
+        WaitReason::Delayed { reason, until: None } => format!("Waiting: headquarters delays ({reason})."),
+        WaitReason::Delayed { reason, until: Some(until) } => {
+            format!("Waiting: headquarters delays until {} s after 1970 ({reason}).", until.0)
+        }
+        WaitReason::Address => "Waiting: no mapped address is free; more were asked for.".to_owned(),
+        WaitReason::Router(text) => format!("Waiting: the router is being programmed. {text}"),
+        WaitReason::Probe => "Waiting: headquarters probes the mapped address.".to_owned(),
+        WaitReason::Attention(text) => format!("Waiting for a person: {text}"),
+        WaitReason::Group { member } => {
+            format!("Waiting: {member} of the same cluster is under way; one member is changed at a time.")
+        }
+    }
+}
