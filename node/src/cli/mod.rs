@@ -4,6 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod demo_router;
 mod identity;
 pub mod survey;
 
@@ -24,6 +25,9 @@ enum Command {
     Identity(identity::Args),
     /// Look at this machine and describe it in one XML document
     Survey(survey::Args),
+    /// Run the demo's router
+    #[command(hide = true)]
+    DemoRouter(demo_router::Args),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -53,6 +57,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Identity(args) => identity::run(args),
         Command::Survey(args) => survey::run(&args),
+        Command::DemoRouter(args) => block_on(demo_router::run(args))?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

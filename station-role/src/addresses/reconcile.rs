@@ -112,6 +112,10 @@ impl AddressMachine {
         let mapped = address.unwrap_or(binding.mapped);
         match self.next_row() {
             Ok(row) => {
+                // A router that spoils every row must not burn an index with every breath.
+                if let Some(backoff) = self.row_backoffs.get(&old).copied() {
+                    self.row_backoffs.insert(row, backoff);
+                }
                 self.journal(now, AddressEvent::Rebound { node, inside, mapped, row });
                 self.announced.remove(&node);
                 true
