@@ -185,7 +185,11 @@ fn agent(
         vacm.access("writers", SecurityModel::Usm, SecurityLevel::AuthPriv, |access| {
             access.read_view("all").write_view("map-table")
         })
-        .access("readers", SecurityModel::Usm, SecurityLevel::AuthPriv, |access| access.read_view("all"))
+        // With an empty write view a reader's SET is answered as by net-snmp: noAccess, not authorizationError.
+        .access("readers", SecurityModel::Usm, SecurityLevel::AuthPriv, |access| {
+            access.read_view("all").write_view("nothing")
+        })
+        .view("nothing", |view| view.exclude(Oid::from_slice(&[1])))
         .view("all", |view| view.include(Oid::from_slice(&[1, 3, 6, 1])))
         .view("map-table", move |view| view.include(Oid::from_slice(&map_table)))
     };
