@@ -8,11 +8,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod door;
 pub mod install;
 pub mod mesh;
-pub mod demo;
-pub mod install;
 pub mod router;
 pub mod runtime;
 pub mod store;
