@@ -16,3 +16,4 @@ pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod survey;
+pub mod web;
