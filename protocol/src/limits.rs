@@ -91,6 +91,14 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const CONTROL_NEIGHBOURS_MAX: usize = 12;
 /// Neighbours of a host on the bulk plane.
 pub const BULK_NEIGHBOURS_MAX: usize = 10;
+/// Connections of one node on the bulk plane, the accepted ones included.
+pub const BULK_CONNECTIONS_MAX: usize = 1024;
+/// Bulk connections that have not shown an accepted hello yet.
+pub const BULK_HANDSHAKES_MAX: usize = 64;
+/// Messages that wait for one bulk connection; a peer that lets more pile up is cut.
+pub const BULK_QUEUE_MAX: usize = 1024;
+/// Peers times packs that one node's accounts tell apart.
+pub const TRANSFER_RECORDS_MAX: usize = 65_536;
 /// Peer records in one answer of a peer exchange.
 pub const PEER_RECORDS_MAX: usize = 64;
 

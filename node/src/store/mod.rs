@@ -1,2 +1,3 @@
 //! What a node keeps on disk.
 pub mod journal;
+pub mod packs;

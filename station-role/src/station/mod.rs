@@ -38,6 +38,7 @@ mod orders;
 mod profile;
 mod queue;
 mod site;
+pub mod leases;
 pub mod state;
 mod transitions;
 pub mod words;

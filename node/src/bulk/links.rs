@@ -1,0 +1,135 @@
+//! Connections as the service sees them, and what their tasks tell it.
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use branchline_protocol::{
+    content::{Bitmap, Pack},
+    ids::{NodeId, PackId, SiteName},
+    limits::BULK_QUEUE_MAX,
+    wire::{bulk::BulkMessage, control::Hello},
+};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+
+use super::connection::{Established, FrameOrder, LinkError, LinkKind, Meter, Writer, run_reader};
+use crate::store::packs::{PackStore, PackStoreError};
+
+/// Two connections of one pair that are this close in time were dialled from both ends at once.
+const SAME_TIME: Duration = Duration::from_secs(2);
+
+/// What came of a frame that was to be sent.
+#[derive(Debug)]
+pub(super) enum Served {
+    Sent(u64),
+    Lost(PackStoreError),
+}
+
+/// What tasks tell the service.
+pub(super) enum Inbound {
+    Established(Box<Established>),
+    DialFailed { peer: NodeId, why: LinkError },
+    Message { link: u64, message: BulkMessage },
+    Closed { link: u64, why: LinkError },
+    Served { link: u64, pack: PackId, index: u32, outcome: Served },
+    Added { pack: Arc<Pack>, result: Result<Bitmap, PackStoreError> },
+    Stored { pack: PackId, index: u32, peer: NodeId, result: Result<(), PackStoreError> },
+    Synced { pack: PackId, result: Result<(), PackStoreError> },
+}
+
+/// One connection. Dropping it ends its tasks and closes the socket.
+pub(super) struct Link {
+    pub peer: NodeId,
+    pub site: SiteName,
+    pub kind: LinkKind,
+    pub hello: Box<Hello>,
+    pub frames: mpsc::Sender<FrameOrder>,
+    messages: mpsc::Sender<BulkMessage>,
+    dialled: bool,
+    since: Instant,
+    tasks: [AbortHandle; 2],
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// All connections, one per peer.
+#[derive(Default)]
+pub(super) struct Links {
+    by_number: BTreeMap<u64, Link>,
+    by_peer: BTreeMap<NodeId, u64>,
+    next: u64,
+}
+
+impl Links {
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Link)> {
+        self.by_number.iter().map(|(number, link)| (*number, link))
+    }
+
+    pub fn get(&self, number: u64) -> Option<&Link> {
+        self.by_number.get(&number)
+    }
+
+    pub fn of_peer(&self, peer: NodeId) -> Option<(u64, &Link)> {
+        let number = *self.by_peer.get(&peer)?;
+        Some((number, self.by_number.get(&number)?))
+    }
+
+    pub fn remove(&mut self, number: u64) -> Option<Link> {
+        let link = self.by_number.remove(&number)?;
+        if self.by_peer.get(&link.peer) == Some(&number) {
+            self.by_peer.remove(&link.peer);
+        }
+        Some(link)
+    }
+
+    /// Queues a message. `false`: the peer takes nothing any more and is to be cut.
+    pub fn send(&self, number: u64, message: BulkMessage) -> bool {
+        self.get(number).is_none_or(|link| link.messages.try_send(message).is_ok())
+    }
+
+    /// Whether a new connection is kept beside the one that exists: of two that were dialled from both ends at once,
+    /// both ends keep the one that the lower identity dialled.
+    pub fn prefers(&self, own: NodeId, new: &Established) -> bool {
+        let Some((_, old)) = self.of_peer(new.peer) else { return true };
+        let right_way = |dialled: bool| dialled == (own < new.peer);
+        old.since.elapsed() > SAME_TIME || !right_way(old.dialled) || right_way(new.dialled)
+    }
+
+    /// Starts the tasks of a connection.
+    pub fn start(
+        &mut self,
+        established: Established,
+        store: &PackStore,
+        meter: Option<Meter>,
+        inbox: &mpsc::Sender<Inbound>,
+    ) -> u64 {
+        let Established { peer, site, kind, dialled, hello, stream } = established;
+        self.next += 1;
+        let number = self.next;
+        let (messages, message_queue) = mpsc::channel(BULK_QUEUE_MAX);
+        let (frames, frame_queue) = mpsc::channel(BULK_QUEUE_MAX);
+        let (reading, writing) = tokio::io::split(stream);
+        let writer = Writer {
+            link: number,
+            stream: writing,
+            messages: message_queue,
+            frames: frame_queue,
+            store: store.clone(),
+            meter,
+            inbox: inbox.clone(),
+        };
+        let tasks = [
+            tokio::spawn(run_reader(number, reading, inbox.clone())).abort_handle(),
+            tokio::spawn(writer.run()).abort_handle(),
+        ];
+        let since = Instant::now();
+        self.by_number.insert(number, Link { peer, site, kind, hello, frames, messages, dialled, since, tasks });
+        self.by_peer.insert(peer, number);
+        number
+    }
+}

@@ -1,0 +1,30 @@
+//! The bulk plane: frames over TCP with TLS 1.3, both ends identified by their node keys (DESIGN.md, two planes).
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `certificate` | TLS configurations from the node key; who is at the other end |
+//! | `connection` | length-delimited messages, hellos, one reader and one writer per connection |
+//! | `dialer`, `listener` | both ways to a connection |
+//! | `accounts` | who sent what, over WAN or LAN |
+//! | `service` | the loop around the swarm machine |
+//! | `origin` | headquarters' side: the fence and the meter of R70 |
+//! | `links` | connections as the service sees them |
+//!
+//! Beyond its hello a peer gets nothing: who is no member is closed without a word.
+mod accounts;
+mod certificate;
+mod connection;
+mod dialer;
+mod handle;
+mod links;
+mod listener;
+mod origin;
+mod service;
+
+pub use accounts::{Accounts, Direction, Transfer, TransferKey};
+pub use certificate::{CertificateError, TlsIdentity};
+pub use connection::LinkError;
+pub use handle::{BulkConfig, BulkEvent, BulkHandle, BulkStopped, start};
+
+#[cfg(test)]
+mod tests;
