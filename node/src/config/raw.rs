@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
 };
 
-use branchline_protocol::charter::AddressBatch;
+use branchline_station_role::headquarters::HeadquartersConfiguration;
 use serde::{Deserialize, Serialize};
 
 /// `node.toml`. Roles come from the charter, not from here; this file holds what only this machine can know.
@@ -70,23 +70,13 @@ pub struct StationConfig {
 }
 
 /// What only headquarters needs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadquartersConfig {
     /// Where service discovery and reports are served (HTTP); for the monitoring system's network only.
     pub http: Option<SocketAddr>,
     /// The key that signs approvals, where headquarters' own rules or its operators' commands use it.
     pub approval_key: Option<PathBuf>,
-    /// Addresses that sites may be granted.
-    pub address_pool: Vec<AddressBatch>,
-    /// Addresses in one grant.
-    pub batch_size: u32,
-    /// File with automatic rules (TOML); without one every approval waits for a person.
-    pub rules: Option<PathBuf>,
-}
-
-impl Default for HeadquartersConfig {
-    fn default() -> Self {
-        Self { http: None, approval_key: None, address_pool: Vec::new(), batch_size: 8, rules: None }
-    }
+    /// Address pools, batch size and automatic approval rules.
+    pub desk: HeadquartersConfiguration,
 }

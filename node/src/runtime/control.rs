@@ -1,0 +1,208 @@
+//! The control socket: how commands reach the running node. One line of JSON asks, one line answers.
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream as BlockingUnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use branchline_protocol::{charter::Decision, wire::control::DocumentKind};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+
+/// Longest line in bytes; a catalogue is the longest.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// Which host a command means: its name, its node identity, or the end of that.
+pub type HostSelector = String;
+
+/// What a command asks of the running node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum NodeCommand {
+    /// Who and where the node is, and how it is.
+    Status,
+    /// Make a join token (station).
+    Token {
+        /// How many machines may use it.
+        uses: u32,
+        /// How long, in seconds.
+        life_seconds: u64,
+    },
+    /// The sessions of the site (station), or of all sites (headquarters).
+    Sessions,
+    /// One session with its events (station).
+    Session(HostSelector),
+    /// Approval requests (headquarters).
+    Approvals,
+    /// Decide (headquarters).
+    Decide {
+        /// Which host; `all` for every open request.
+        host: HostSelector,
+        /// In which site, where the name is not enough.
+        site: Option<String>,
+        /// What.
+        decision: Decision,
+        /// Who.
+        by: String,
+    },
+    /// Mappings and the router's table (station), or grants (headquarters).
+    Nat,
+    /// A host's HTML report.
+    Report(HostSelector),
+    /// Take a host out (station or headquarters).
+    Withdraw {
+        /// Which.
+        host: HostSelector,
+        /// Who.
+        by: String,
+    },
+    /// End a session (station).
+    Cancel {
+        /// Which.
+        host: HostSelector,
+        /// Who.
+        by: String,
+    },
+    /// Go on after a person has dealt with it (station).
+    Retry {
+        /// Which.
+        host: HostSelector,
+        /// Who.
+        by: String,
+    },
+    /// Update or reinstall a host (station).
+    Update {
+        /// Which.
+        host: HostSelector,
+        /// Who.
+        by: String,
+    },
+    /// Take a newer signed document; it spreads from here.
+    Document {
+        /// Which kind.
+        kind: DocumentKindName,
+        /// Its signed form as JSON.
+        json: String,
+    },
+    /// Serve the packs of a catalogue directory and spread its catalogue (headquarters).
+    Publish {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Who sent which bytes to whom.
+    Transfers,
+}
+
+/// [`DocumentKind`] as commands name it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentKindName {
+    /// A charter.
+    Charter,
+    /// A catalogue.
+    Catalogue,
+    /// A site policy.
+    Policy,
+}
+
+impl From<DocumentKindName> for DocumentKind {
+    fn from(name: DocumentKindName) -> Self {
+        match name {
+            DocumentKindName::Charter => Self::Charter,
+            DocumentKindName::Catalogue => Self::Catalogue,
+            DocumentKindName::Policy => Self::Policy,
+        }
+    }
+}
+
+/// What the node answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NodeAnswer {
+    Done(Value),
+    Failed(String),
+}
+
+/// A command, and where its answer goes.
+pub struct ControlCall {
+    /// The command.
+    pub command: NodeCommand,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Value>>,
+}
+
+/// Listens for commands.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(path: &Path) -> Result<mpsc::Receiver<ControlCall>> {
+    if path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("removing the old control socket {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
+    std::fs::set_permissions(path, mode).with_context(|| format!("setting the mode of {}", path.display()))?;
+    let (calls, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, calls.clone()));
+        }
+    });
+    Ok(receiver)
+}
+
+async fn serve(stream: UnixStream, calls: mpsc::Sender<ControlCall>) {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut read = tokio::io::BufReader::new(read.take(LINE_BYTES_MAX));
+    if read.read_line(&mut line).await.is_err() {
+        return;
+    }
+    let answer = match serde_json::from_str(&line) {
+        Err(error) => NodeAnswer::Failed(format!("the node does not understand this command: {error}")),
+        Ok(command) => {
+            let (answer, receiver) = oneshot::channel();
+            let _ = calls.send(ControlCall { command, answer }).await;
+            match receiver.await {
+                Ok(Ok(value)) => NodeAnswer::Done(value),
+                Ok(Err(error)) => NodeAnswer::Failed(format!("{error:#}")),
+                Err(_) => NodeAnswer::Failed("the node is shutting down".to_owned()),
+            }
+        }
+    };
+    if let Ok(mut text) = serde_json::to_vec(&answer) {
+        text.push(b'\n');
+        let _ = write.write_all(&text).await;
+    }
+}
+
+/// Sends one command to the node that lives in a home directory, and waits for its answer.
+///
+/// # Errors
+/// No node runs there, or it says that the command failed.
+pub fn call<T: DeserializeOwned>(home: &Path, command: &NodeCommand) -> Result<T> {
+    let path = home.join("control.sock");
+    let mut stream = BlockingUnixStream::connect(&path).with_context(|| {
+        format!("no node answers at {}; start it with `branchline run --home {}`", path.display(), home.display())
+    })?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    let mut line = serde_json::to_vec(command)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).context("waiting for the node's answer")?;
+    if answer.is_empty() {
+        bail!("the node ended before it answered; see its log");
+    }
+    match serde_json::from_str(&answer).context("reading the node's answer")? {
+        NodeAnswer::Done(value) => Ok(serde_json::from_value(value)?),
+        NodeAnswer::Failed(reason) => Err(anyhow!(reason)),
+    }
+}
