@@ -18,3 +18,4 @@ pub mod runtime;
 pub mod store;
 pub mod survey;
 pub mod web;
+pub mod observe;

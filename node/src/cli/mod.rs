@@ -5,8 +5,20 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod demo_router;
+mod approvals;
+mod charter;
 mod identity;
+mod init;
+mod join;
+mod nat;
+mod printer;
+mod publish;
+mod report;
+mod run;
+mod sessions;
+mod status;
 pub mod survey;
+mod token;
 
 /// Gets software onto every machine of a site behind a thin line, and knows that it works there.
 ///
@@ -21,13 +33,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
+    Charter(charter::Args),
     /// Show or make this machine's identity, and the seat that a charter names it by
     Identity(identity::Args),
+    Token(token::Args),
+    Join(join::Args),
+    Run(run::Args),
     /// Look at this machine and describe it in one XML document
     Survey(survey::Args),
     /// Run the demo's router
     #[command(hide = true)]
     DemoRouter(demo_router::Args),
+    Publish(publish::Args),
+    Sessions(sessions::Args),
+    Approvals(approvals::Args),
+    Nat(nat::Args),
+    Report(report::Args),
+    Status(status::Args),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -55,9 +78,20 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Init(args) => init::run(args),
+        Command::Charter(args) => charter::run(args),
         Command::Identity(args) => identity::run(args),
+        Command::Token(args) => token::run(args),
+        Command::Join(args) => join::run(args),
+        Command::Run(args) => run::run(args),
         Command::Survey(args) => survey::run(&args),
         Command::DemoRouter(args) => block_on(demo_router::run(args))?,
+        Command::Publish(args) => publish::run(args),
+        Command::Sessions(args) => sessions::run(args),
+        Command::Approvals(args) => approvals::run(args),
+        Command::Nat(args) => nat::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Status(args) => status::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

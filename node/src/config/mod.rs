@@ -1,9 +1,11 @@
 //! What a node is told: its home directory, its configuration file, its keys.
+mod bundle;
 mod home;
 mod keys;
 mod raw;
 mod seat;
 
+pub use bundle::{Bundle, BundleKey, read_document, write_document};
 pub use home::{Home, write_atomically};
 pub use keys::{create_key, random_bytes, read_key};
 pub use raw::{HeadquartersConfig, InstallerConfig, NodeConfig, StationConfig};

@@ -1,0 +1,119 @@
+//! `branchline init`: makes a site, its keys and its charter.
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use branchline_protocol::{
+    catalogue::SitePolicy,
+    charter::{Authority, Charter, HeadquartersSeat, Prefix, PublicKey, SiteLimits, SitePolicies, StationSeat},
+    ids::SiteName,
+};
+use serde::Deserialize;
+
+use crate::{
+    cli::charter::adopt_into,
+    config::{Bundle, BundleKey, Home, Seat},
+    runtime::wall_time,
+};
+
+/// Make a site: fresh keys in an offline bundle, and the charter that the owner signs
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to make the offline bundle; take it off the network afterwards
+    #[arg(long)]
+    bundle: PathBuf,
+    /// The site's name: 1 to 63 of a-z, 0-9 and inner hyphens
+    #[arg(long)]
+    site: SiteName,
+    /// Who owns the hosts
+    #[arg(long, default_value = "owner")]
+    owner: String,
+    /// Who operates headquarters and station
+    #[arg(long, default_value = "operator")]
+    operator: String,
+    /// A prefix of the site's own addresses, for example 10.1.0.0/24; may be given again
+    #[arg(long = "prefix", required = true)]
+    prefixes: Vec<Prefix>,
+    /// The station's seat: the file that `branchline identity --out` wrote there
+    #[arg(long)]
+    station: PathBuf,
+    /// Headquarters' seat
+    #[arg(long)]
+    headquarters: PathBuf,
+    /// Limits and policies of the charter (TOML with [limits] and [policies]); without it the defaults hold
+    #[arg(long)]
+    options: Option<PathBuf>,
+    /// Home directories on this machine that should take the charter at once; may be given again
+    #[arg(long = "adopt")]
+    adopt: Vec<PathBuf>,
+}
+
+/// The file of `--options`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CharterOptions {
+    /// Bounds.
+    pub limits: SiteLimits,
+    /// Standing rules.
+    pub policies: SitePolicies,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The bundle exists already, a seat cannot be read, or the charter would break a rule.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let options = match &args.options {
+        None => CharterOptions::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            toml::from_str(&text).with_context(|| format!("reading the charter's options {}", path.display()))?
+        }
+    };
+    let station = Seat::read(&args.station)?;
+    let headquarters = Seat::read(&args.headquarters)?;
+    let made = make_site(&args, options, &station, &headquarters)?;
+    for home in &args.adopt {
+        adopt_into(&Home::create(home)?, made.clone())?;
+    }
+    let owner = made.root();
+    println!("site {} has a charter, version 1.", args.site);
+    println!("The bundle {} holds the keys of owner, catalogue, administrator and approvals.", args.bundle.display());
+    println!("No station may hold them: keep the bundle off the network.");
+    println!();
+    println!("Next, on headquarters and on the station, unless --adopt named them:");
+    println!("  branchline charter adopt --home HOME --owner {owner} {}", args.bundle.join("charter.json").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters: &Seat) -> Result<Authority> {
+    let bundle = Bundle::create(&args.bundle)?;
+    let charter = Charter {
+        site: args.site.clone(),
+        version: 1,
+        issued_at: wall_time(),
+        owner: args.owner.clone(),
+        operator: args.operator.clone(),
+        prefixes: args.prefixes.clone(),
+        station: station_seat(station),
+        headquarters: HeadquartersSeat { node: headquarters.node, addresses: headquarters.addresses },
+        keys: bundle.public_keys()?,
+        electors: Vec::new(),
+        former_stations: Vec::new(),
+        limits: options.limits,
+        policies: options.policies,
+    };
+    let signed = bundle.sign_charter(&charter)?;
+    bundle.sign_policy(&SitePolicy::empty(args.site.clone(), 1))?;
+    let owner = PublicKey::of(&bundle.key(BundleKey::Owner)?);
+    Ok(Authority::establish(owner, signed)?)
+}
+
+/// A seat as the charter's station.
+pub fn station_seat(seat: &Seat) -> StationSeat {
+    StationSeat {
+        node: seat.node,
+        addresses: seat.addresses,
+        door: seat.door,
+        door_fingerprint: seat.door_fingerprint,
+    }
+}
