@@ -10,18 +10,17 @@ use branchline_protocol::{
     session::{HostInput, HostMachine, HostOutput, HostReport, InstallerEvent},
     wire::control::{ControlAnswer, ControlRequest, DocumentKind},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
-    packs::Packs,
+    node::Node,
     pump::{Effects, PumpHandle},
-    surveys::Surveys,
     wall_time,
 };
 use crate::{
-    config::{Home, write_atomically},
+    config::write_atomically,
     install::{InstallOrder, InstallerClient, InstallerEvent as Said, InstallerOutcome, InstallerRequest, OfferedPack},
-    mesh::{Documents, Mesh, as_refusal},
+    mesh::{MeshError, as_refusal},
 };
 
 /// Carries out what a host's session wants.
@@ -33,32 +32,20 @@ pub struct HostEffects {
 
 struct HostContext {
     handle: PumpHandle<HostMachine>,
-    home: Home,
+    node: Arc<Node>,
     site: SiteName,
-    documents: Documents,
-    mesh: Mesh,
-    surveys: Surveys,
-    packs: Packs,
     installer: InstallerClient,
 }
 
 impl HostEffects {
-    /// The effects of the host that lives in `home`.
-    #[allow(clippy::too_many_arguments)]
+    /// The effects of the host that `node` is in `site`.
     pub fn new(
         handle: PumpHandle<HostMachine>,
-        home: Home,
+        node: Arc<Node>,
         site: SiteName,
-        documents: Documents,
-        mesh: Mesh,
-        surveys: Surveys,
-        packs: Packs,
         installer: InstallerClient,
     ) -> Self {
-        Self {
-            context: Arc::new(HostContext { handle, home, site, documents, mesh, surveys, packs, installer }),
-            work: None,
-        }
+        Self { context: Arc::new(HostContext { handle, node, site, installer }), work: None }
     }
 
     fn start(&mut self, work: impl Future<Output = HostInput> + Send + 'static) {
@@ -82,15 +69,16 @@ impl Effects<HostMachine> for HostEffects {
                 self.start(async move { context.compute_plan(plan, catalogue, policy, descriptor).await });
             }
             HostOutput::FetchPacks(packs) => {
-                tokio::spawn(async move { context.packs.want(packs).await });
+                tokio::spawn(async move { context.node.packs.want(packs).await });
             }
             HostOutput::Install { plan } => self.start(async move { context.install(plan).await }),
             HostOutput::Verify { plan } => self.start(async move { context.verify(plan).await }),
             HostOutput::Stop => self.start(async move { context.withdraw(InstallerRequest::Stop).await }),
             HostOutput::Uninstall => self.start(async move { context.withdraw(InstallerRequest::Uninstall).await }),
             HostOutput::SaveReport { html, mapped } => {
-                let path = context.home.path("reports/report.html");
+                let path = context.node.home.path("reports/report.html");
                 let kept = context
+                    .node
                     .home
                     .directory("reports")
                     .and_then(|_| write_atomically(&path, html.as_bytes(), 0o644));
@@ -108,12 +96,21 @@ impl Effects<HostMachine> for HostEffects {
 
 impl HostContext {
     fn station(&self) -> Option<NodeId> {
-        Some(self.documents.authority(&self.site)?.charter().station.node)
+        Some(self.node.documents.authority(&self.site)?.charter().station.node)
     }
 
     async fn send_report(&self, report: Box<HostReport>) {
         let Some(station) = self.station() else { return };
-        match self.mesh.request(station, ControlRequest::Report(report)).await {
+        let answer = match (station == self.node.documents.node(), self.node.station()) {
+            (false, _) => self.node.mesh.request(station, ControlRequest::Report(report)).await,
+            (true, None) => return,
+            (true, Some(own)) => {
+                let (sender, receiver) = oneshot::channel();
+                own.take_report(station, report, sender).await;
+                receiver.await.map_err(|_| MeshError::Ending)
+            }
+        };
+        match answer {
             Ok(ControlAnswer::Directive(directive)) => self.handle.input(HostInput::Directive(directive)).await,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the report did not reach the station; it is repeated"),
@@ -121,7 +118,7 @@ impl HostContext {
     }
 
     async fn run_survey(&self) -> HostInput {
-        match self.surveys.survey(&self.site).await {
+        match self.node.surveys.survey(&self.site).await {
             Ok(own) => HostInput::Surveyed { sealed: own.sealed, descriptor: own.descriptor },
             Err(error) => HostInput::WorkFailed { reason: format!("the survey failed: {error:#}") },
         }
@@ -159,7 +156,7 @@ impl HostContext {
     /// Makes sure that the newest accepted document of a kind is the ordered one; asks the station for it if not.
     async fn have_document(&self, kind: DocumentKind, wanted: DocumentHash) -> Result<(), HostInput> {
         let held = || {
-            let site = self.documents.site(&self.site)?;
+            let site = self.node.documents.site(&self.site)?;
             let held = match kind {
                 DocumentKind::Catalogue => site.memory.catalogue(),
                 _ => site.memory.policy(),
@@ -172,9 +169,9 @@ impl HostContext {
         let Some(station) = self.station() else {
             return Err(HostInput::WorkFailed { reason: "the site is not known".to_owned() });
         };
-        match self.mesh.request(station, ControlRequest::Document(kind)).await {
+        match self.node.mesh.request(station, ControlRequest::Document(kind)).await {
             Ok(ControlAnswer::Document(_, json)) => {
-                if let Err(error) = self.documents.take(&self.site, kind, &json, wall_time()) {
+                if let Err(error) = self.node.documents.take(&self.site, kind, &json, wall_time()) {
                     let refusal = as_refusal(&error);
                     let reason = format!("the station offers a {kind:?} that is not accepted: {refusal}");
                     return Err(match refusal.kind {
@@ -194,33 +191,33 @@ impl HostContext {
     }
 
     fn own_plan(&self, ordered_descriptor: Hash) -> Result<Plan> {
-        let (descriptor, _) = self.surveys.own_descriptor()?;
-        let own = descriptor.content_hash();
+        let (descriptor, _) = self.node.surveys.own_descriptor()?;
+        let own = Hash(*descriptor.content_hash().as_bytes());
         anyhow::ensure!(
             own == ordered_descriptor,
             "the station planned from descriptor {ordered_descriptor}, but this host's own is {own}"
         );
-        let site = self.documents.site(&self.site).ok_or_else(|| anyhow::anyhow!("the site is not known"))?;
+        let site = self.node.documents.site(&self.site).ok_or_else(|| anyhow::anyhow!("the site is not known"))?;
         let ((catalogue, catalogue_hash), (policy, policy_hash)) = site.selection_documents()?;
-        let node = self.documents.node();
+        let node = self.node.documents.node();
         Ok(plan::select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash))?)
     }
 
     fn order(&self, ordered: PlanHash) -> Result<InstallOrder> {
-        let (descriptor, descriptor_xml) = self.surveys.own_descriptor()?;
-        let plan = self.own_plan(descriptor.content_hash())?;
+        let (descriptor, descriptor_xml) = self.node.surveys.own_descriptor()?;
+        let plan = self.own_plan(Hash(*descriptor.content_hash().as_bytes()))?;
         let json = |kind| {
-            let bytes = self.documents.give(&self.site, kind).unwrap_or_default();
+            let bytes = self.node.documents.give(&self.site, kind).unwrap_or_default();
             String::from_utf8(bytes)
         };
-        let authority = self.documents.authority(&self.site).ok_or_else(|| anyhow::anyhow!("the site is not known"))?;
+        let authority = self.node.documents.authority(&self.site).ok_or_else(|| anyhow::anyhow!("the site is not known"))?;
         let packs = plan.packages.iter().map(|package| OfferedPack {
             image: package.image,
-            manifest: self.packs.manifest_path(package.pack),
-            frames: self.packs.frames_path(package.pack),
+            manifest: self.node.packs.manifest_path(package.pack),
+            frames: self.node.packs.frames_path(package.pack),
         });
         Ok(InstallOrder {
-            node: self.documents.node(),
+            node: self.node.documents.node(),
             charter: authority.signed_charter().clone(),
             catalogue: json(DocumentKind::Catalogue)?,
             policy: json(DocumentKind::Policy)?,

@@ -78,7 +78,7 @@ impl Surveys {
     pub async fn survey(&self, site: &SiteName) -> Result<OwnSurvey> {
         let (script, request) = (Arc::clone(&self.script), SurveyRequest::of_root(&self.root));
         let survey = tokio::task::spawn_blocking(move || take(&script, &request)).await??;
-        let xml = survey.descriptor.to_xml();
+        let xml = survey.descriptor.print();
         let path = self.descriptor_path();
         if path.exists() {
             std::fs::copy(&path, self.directory.join("descriptor-before.xml")).context("keeping the descriptor before")?;
@@ -90,7 +90,7 @@ impl Surveys {
         let hash = Sealed::hash_of(&encoded);
         self.store(hash, &encoded)?;
         self.spread(site, hash, encoded).await;
-        Ok(OwnSurvey { sealed: hash, descriptor: survey.descriptor.content_hash() })
+        Ok(OwnSurvey { sealed: hash, descriptor: Hash(*survey.descriptor.content_hash().as_bytes()) })
     }
 
     /// Gives the sealed survey to the station and to enough others. What fails now is done by whoever asks for it later.

@@ -209,6 +209,10 @@ impl Authority {
         if self.is_revoked(node) {
             return no(format!("the membership of {node} was revoked; join anew with a token"));
         }
+        if self.charter.former_stations.iter().any(|(former, _)| *former == node) {
+            // The charter itself names it, and it must still hand its journal over (R4).
+            return Ok(None);
+        }
         let Some(signed) = membership else {
             return no(format!("{node} shows no membership of site {}; join with a token first", self.charter.site));
         };

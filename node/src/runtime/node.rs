@@ -1,0 +1,343 @@
+//! A node: the parts that every node has, and the roles that the charters give it.
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use branchline_protocol::{
+    charter::Role,
+    ids::SiteName,
+    limits::REPORT_EVENTS_MAX,
+    refusal::{Refusal, RefusalKind},
+    session::{HostInput, HostMachine, HostSetup},
+    wire::control::{ControlAnswer, ControlRequest},
+};
+use branchline_station_role::headquarters::{HeadquartersMachine, HeadquartersSetup};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    clock::{Clock, wall_time},
+    commands, control,
+    headquarters::HeadquartersDesk,
+    host::HostEffects,
+    machine::{machine_identifier, machine_name},
+    packs::{PackEvent, Packs},
+    pump::{self, Pump, PumpHandle},
+    shutdown,
+    station::StationContext,
+    stationing,
+    surveys::Surveys,
+};
+use crate::{
+    config::{Home, NodeConfig, Seat, read_key},
+    install::InstallerClient,
+    mesh::{Admission, Documents, Mesh, MeshConfig, MeshEvent},
+    store::journal::JournalStore,
+    web,
+};
+
+/// Name of the journal of a site's machine.
+pub const SITE_JOURNAL: &str = "site";
+/// Longest answer of a handover in bytes.
+const HANDOVER_BYTES_MAX: usize = 2 << 20;
+
+/// The parts of one node; every task holds it.
+pub struct Node {
+    /// Its home directory.
+    pub home: Home,
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// The only clock.
+    pub clock: Clock,
+    /// Signed documents.
+    pub documents: Documents,
+    /// The control plane.
+    pub mesh: Mesh,
+    /// Surveys.
+    pub surveys: Surveys,
+    /// Packs and the bulk plane.
+    pub packs: Packs,
+    /// Journals.
+    pub journals: JournalStore,
+    /// The machine it runs on.
+    pub machine_identifier: String,
+    /// Where this node is headquarters.
+    pub desk: Option<HeadquartersDesk>,
+    /// Where this node is a host.
+    pub host: Mutex<Option<PumpHandle<HostMachine>>>,
+    /// Where this node is station.
+    pub station: Mutex<Option<Arc<StationContext>>>,
+}
+
+impl Node {
+    /// The station's context, where this node is station now.
+    pub fn station(&self) -> Option<Arc<StationContext>> {
+        self.station.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The host's machine, where this node is a host.
+    pub fn host(&self) -> Option<PumpHandle<HostMachine>> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs the node that lives in `home` until the process is told to end.
+///
+/// # Errors
+/// A part cannot be started: the message says which, and what to do.
+pub async fn run_node(home: Home) -> Result<()> {
+    let config = home.config_or_default()?;
+    let seat = Seat::of(&home, &config)?;
+    let identifier = machine_identifier(&config.root, &home)?;
+    let documents = Documents::load(home.clone(), home.identity()?, seat.addresses, &identifier)?;
+    if documents.sites().is_empty() {
+        bail!(
+            "this node belongs to no site yet: join one with a token (`branchline join`), or adopt a charter \
+             (`branchline charter adopt`) where it is station or headquarters"
+        );
+    }
+    let journals = JournalStore::open(&home.path("journal.redb"))?;
+    let (mesh, mesh_events) = Mesh::start(documents.clone(), MeshConfig { mdns: config.mdns })?;
+    let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
+    let (packs, pack_events) = Packs::start(&home, &documents, &mesh).await?;
+    let clock = Clock::start();
+    let desk = start_headquarters(&home, &config, &documents, &journals, clock).await?;
+    let node = Arc::new(Node {
+        home,
+        config,
+        clock,
+        documents,
+        mesh,
+        surveys,
+        packs,
+        journals,
+        machine_identifier: identifier,
+        desk,
+        host: Mutex::new(None),
+        station: Mutex::new(None),
+    });
+    start_host(&node)?;
+    tokio::spawn(stationing::keep(Arc::clone(&node)));
+    tokio::spawn(take_mesh_events(Arc::clone(&node), mesh_events));
+    tokio::spawn(take_pack_events(Arc::clone(&node), pack_events));
+    tokio::spawn(renew_memberships(Arc::clone(&node)));
+    let calls = control::listen(&node.home.path("control.sock"))?;
+    tokio::spawn(commands::serve(Arc::clone(&node), calls));
+    tracing::info!(node = %node.documents.node(), control = %seat.addresses.control, bulk = %seat.addresses.bulk, "running");
+    shutdown::requested().await;
+    tracing::info!("told to end");
+    Ok(())
+}
+
+fn is_role(documents: &Documents, role: Role) -> bool {
+    let node = documents.node();
+    let has = |site: &SiteName| documents.authority(site).is_some_and(|authority| authority.roles(node).contains(&role));
+    documents.sites().iter().any(has)
+}
+
+/// A pump whose machine cannot go on ends the process: what it would acknowledge could be lost.
+fn run_pump<M, E>(pump: Pump<M, E>, name: &'static str)
+where
+    M: branchline_protocol::machine::Journaled + Send + 'static,
+    M::Input: Send,
+    M::Output: Send,
+    M::Event: Send + Sync,
+    E: pump::Effects<M>,
+{
+    tokio::spawn(async move {
+        if let Err(error) = pump.run().await {
+            tracing::error!(machine = name, "{error:#}");
+            std::process::exit(70);
+        }
+    });
+}
+
+async fn start_headquarters(
+    home: &Home,
+    config: &NodeConfig,
+    documents: &Documents,
+    journals: &JournalStore,
+    clock: Clock,
+) -> Result<Option<HeadquartersDesk>> {
+    if !is_role(documents, Role::Headquarters) {
+        return Ok(None);
+    }
+    let configuration = config.headquarters.desk.clone();
+    configuration.check().context("reading [headquarters.desk] of node.toml")?;
+    let key = config.headquarters.approval_key.as_ref().map(|path| read_key(&home.path(path))).transpose()?;
+    let (handle, inputs) = pump::channel::<HeadquartersMachine>();
+    let (desk, effects) = HeadquartersDesk::new(handle, documents.clone(), key);
+    let setup = HeadquartersSetup { configuration };
+    run_pump(Pump::recover(journals, "headquarters", setup, clock, inputs, effects)?, "headquarters");
+    if let Some(listen) = config.headquarters.http {
+        web::serve_headquarters(listen, desk.clone()).await?;
+    }
+    Ok(Some(desk))
+}
+
+/// A member of one site is a host there; the node that a charter names as station or headquarters installs nothing on
+/// itself unless it has joined as a host too.
+fn start_host(node: &Arc<Node>) -> Result<()> {
+    let sites = node.documents.sites();
+    let joined = |site: &&SiteName| node.documents.site(site).is_some_and(|state| state.membership.is_some());
+    let Some(site) = sites.iter().find(joined) else { return Ok(()) };
+    let std::net::IpAddr::V4(inside) = node.documents.addresses().control.ip() else {
+        bail!("a host's address inside the site must be IPv4: mapped addresses are (RFC 4008)");
+    };
+    let (handle, inputs) = pump::channel::<HostMachine>();
+    let installer = InstallerClient::new(node.home.path(&node.config.installer.socket));
+    let effects = HostEffects::new(handle.clone(), Arc::clone(node), site.clone(), installer);
+    let setup = host_setup(node, inside);
+    run_pump(Pump::recover(&node.journals, "host", setup, node.clock, inputs, effects)?, "host");
+    *node.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    Ok(())
+}
+
+fn host_setup(node: &Node, inside: Ipv4Addr) -> HostSetup {
+    HostSetup {
+        node: node.documents.node(),
+        machine_identifier: node.machine_identifier.clone(),
+        host_name: machine_name(&node.config.root),
+        inside,
+    }
+}
+
+async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            MeshEvent::Admitted(admission) => {
+                let is_station = admission.roles.contains(&Role::Station);
+                if let (true, Some(host)) = (is_station, node.host()) {
+                    host.input(HostInput::Start).await;
+                }
+            }
+            MeshEvent::Gone(peer) => tracing::debug!(%peer, "a peer is gone"),
+            MeshEvent::Suspicious { node: peer, refusal } => match node.station() {
+                Some(station) => station.notice(format!("{peer}: {refusal}")),
+                None => tracing::warn!(%peer, %refusal, "a peer was refused"),
+            },
+            MeshEvent::Request { from, request, answer } => {
+                tokio::spawn(answer_request(Arc::clone(&node), from, request, answer));
+            }
+        }
+    }
+}
+
+fn refused(kind: RefusalKind, reason: impl Into<String>) -> ControlAnswer {
+    ControlAnswer::Refused(Refusal::new(kind, reason))
+}
+
+async fn answer_request(
+    node: Arc<Node>,
+    from: Admission,
+    request: ControlRequest,
+    answer: oneshot::Sender<ControlAnswer>,
+) {
+    let not_station = || refused(RefusalKind::WrongState, "this node is not the station of the site");
+    let made = match request {
+        ControlRequest::Report(report) => match node.station() {
+            Some(station) => return station.take_report(from.node, report, answer).await,
+            None => not_station(),
+        },
+        ControlRequest::RenewMembership => match node.station() {
+            Some(station) => return station.renew(from.node, answer).await,
+            None => not_station(),
+        },
+        ControlRequest::Site(report) => match &node.desk {
+            Some(desk) => return desk.site_report(&node.documents, &from, report, answer).await,
+            None => refused(RefusalKind::WrongState, "this node is not headquarters"),
+        },
+        ControlRequest::Directive(directive) => match (node.host(), from.roles.contains(&Role::Station)) {
+            (Some(host), true) => {
+                host.input(HostInput::Directive(directive)).await;
+                ControlAnswer::Done
+            }
+            (_, false) => refused(RefusalKind::NotAuthorised, "only the station of the site gives directives"),
+            (None, true) => refused(RefusalKind::WrongState, "this node is no host"),
+        },
+        ControlRequest::StoreSurvey { hash, sealed } => match node.surveys.store(hash, &sealed) {
+            Ok(()) => ControlAnswer::Done,
+            Err(error) => ControlAnswer::Refused(crate::mesh::as_refusal(&error)),
+        },
+        ControlRequest::Survey(hash) => match node.surveys.sealed(hash) {
+            Some(sealed) => ControlAnswer::Survey(sealed),
+            None => refused(RefusalKind::NotFound, "this node does not hold that survey"),
+        },
+        ControlRequest::Manifest(pack) => match node.packs.manifest(pack) {
+            Some(manifest) => ControlAnswer::Manifest(manifest),
+            None => refused(RefusalKind::NotFound, "this node does not hold that manifest"),
+        },
+        ControlRequest::Holdings(pack) => ControlAnswer::Holdings(node.packs.holdings(pack)),
+        ControlRequest::AskLease { pack, held } => match node.station() {
+            Some(_) => node.packs.ask_lease(from.node, pack, held).await,
+            None => not_station(),
+        },
+        ControlRequest::Handover { from: first } => hand_over(&node, &from, first),
+        ControlRequest::Hello(_) | ControlRequest::Document(_) | ControlRequest::Peers => {
+            refused(RefusalKind::WrongState, "the mesh answers this itself")
+        }
+    };
+    let _ = answer.send(made);
+}
+
+/// Gives the journal to the station that the charter designates now, once this node has stood down (R4).
+fn hand_over(node: &Node, from: &Admission, first: u64) -> ControlAnswer {
+    if !from.roles.contains(&Role::Station) || node.station().is_some() {
+        return refused(RefusalKind::NotAuthorised, "the journal goes only to the new station, after this one stood down");
+    }
+    let events = match node.journals.read_encoded(SITE_JOURNAL, first) {
+        Ok(events) => events,
+        Err(error) => return refused(RefusalKind::Internal, format!("{error:#}")),
+    };
+    let (mut page, mut bytes, total) = (Vec::new(), 0, events.len());
+    for (_, event) in events.into_iter().take(REPORT_EVENTS_MAX) {
+        bytes += event.len();
+        page.push(event);
+        if bytes > HANDOVER_BYTES_MAX {
+            break;
+        }
+    }
+    let last = page.len() == total;
+    ControlAnswer::Handover(page, last)
+}
+
+async fn take_pack_events(node: Arc<Node>, mut events: mpsc::Receiver<PackEvent>) {
+    while let Some(event) = events.recv().await {
+        let Some(host) = node.host() else { continue };
+        match event {
+            PackEvent::Complete { pack, wan_bytes, lan_bytes } => {
+                host.input(HostInput::PackComplete { pack, wan_bytes, lan_bytes }).await;
+            }
+            PackEvent::Corrupt { peer, pack } => host.input(HostInput::CorruptFrame { peer, pack }).await,
+        }
+    }
+}
+
+/// Memberships are renewed at half their life; a station that cannot be reached is asked again soon.
+async fn renew_memberships(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let wall = wall_time();
+        for site in node.documents.sites() {
+            let Some(state) = node.documents.site(&site) else { continue };
+            let Some(signed) = &state.membership else { continue };
+            let Ok(membership) = signed.verify(signed.signer()) else { continue };
+            let half = membership.issued_at.0 + membership.expires_at.0.saturating_sub(membership.issued_at.0) / 2;
+            if wall.0 < half {
+                continue;
+            }
+            let station = state.authority.charter().station.node;
+            match node.mesh.request(station, ControlRequest::RenewMembership).await {
+                Ok(ControlAnswer::Membership(renewed)) => {
+                    if let Err(error) = node.documents.take_membership(&site, renewed, wall) {
+                        tracing::warn!("the renewed membership is not accepted: {error:#}");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the membership is not renewed yet"),
+            }
+        }
+    }
+}

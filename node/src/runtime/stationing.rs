@@ -1,0 +1,156 @@
+//! Taking and leaving the station role, as the charter says (R4).
+use std::sync::{Arc, PoisonError};
+
+use anyhow::{Context, Result};
+use branchline_protocol::{
+    charter::{Authority, Charter},
+    ids::{NodeId, SiteName},
+    wire::control::{ControlAnswer, ControlRequest},
+};
+use branchline_station_role::{
+    addresses::{AddressInput, AddressSetup},
+    router::DriverProperties,
+    station::{SiteInput, SiteMachine, SiteSetup, StationInput, StationSetup},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    node::{Node, SITE_JOURNAL},
+    pump::{self, Pump},
+    station::StationContext,
+};
+use crate::{
+    config::DoorCertificate,
+    door::{BeginInquiry, Door, DoorFiles},
+    router::{RouterConfig, RouterDriver},
+};
+
+/// Follows the charters: takes the station role when one designates this node, leaves it when none does any more.
+pub async fn keep(node: Arc<Node>) {
+    let mut changes = node.documents.changes();
+    let mut charter_version = 0;
+    loop {
+        let designated = designating(&node);
+        let running = node.station();
+        match (designated, running) {
+            (Some(authority), None) => match take_over(&node, &authority).await {
+                Ok(()) => {
+                    charter_version = authority.charter().version;
+                    tracing::info!(site = %authority.charter().site, epoch = %authority.charter().epoch(), "this node is station");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!("this node is designated as station, but cannot act yet: {error:#}; trying again");
+                    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), changes.changed()).await;
+                    continue;
+                }
+            },
+            (Some(authority), Some(station)) if authority.charter().version != charter_version => {
+                charter_version = authority.charter().version;
+                let setup = Box::new(StationSetup::of(authority.charter()));
+                station.handle.input(SiteInput::Station(StationInput::EpochChanged(setup))).await;
+            }
+            (None, Some(station)) => stand_down(&node, &station).await,
+            _ => {}
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn designating(node: &Node) -> Option<Arc<Authority>> {
+    let own = node.documents.node();
+    let sites = node.documents.sites();
+    let authorities = sites.iter().filter_map(|site| node.documents.authority(site));
+    authorities.into_iter().find(|authority| authority.charter().station.node == own)
+}
+
+async fn stand_down(node: &Node, station: &StationContext) {
+    let reason = "a newer charter designates another station".to_owned();
+    tracing::info!("{reason}; this node stands down");
+    station.handle.input(SiteInput::Station(StationInput::StandDown { reason })).await;
+    // A question after the input: once it is answered, everything before it has been handed to the journal.
+    let _ = station.handle.query(|_| ()).await;
+    station.stand_down();
+    *node.station.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    node.packs.stop_leasing().await;
+}
+
+async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
+    let charter = authority.charter();
+    if let Some((former, _)) = charter.former_stations.last() {
+        fetch_journal(node, *former).await?;
+    }
+    let router_config = node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
+    let interface = router_config.as_ref().map_or(1, |config| config.interface_index);
+    let router = router_config.map(RouterDriver::from_config).transpose()?;
+    let properties = router.as_ref().map_or(DriverProperties::default(), RouterDriver::properties);
+    let addresses = AddressSetup::new(charter.epoch(), interface, &map_name(&charter.site), properties)?;
+    let setup = SiteSetup { station: StationSetup::of(charter), addresses: with_rest(addresses, charter) };
+    let (handle, inputs) = pump::channel::<SiteMachine>();
+    let context = StationContext::new(handle.clone(), charter.site.clone(), Arc::clone(node), router);
+    let pump = Pump::recover(&node.journals, SITE_JOURNAL, setup, node.clock, inputs, context.effects())?;
+    let begins = open_door(node, charter).await?;
+    tokio::spawn(take_begins(Arc::clone(&context), begins));
+    tokio::spawn(async move {
+        if let Err(error) = pump.run().await {
+            tracing::error!(machine = "site", "{error:#}");
+            std::process::exit(70);
+        }
+    });
+    handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
+    node.packs.start_leasing(Arc::clone(authority)).await;
+    *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    Ok(())
+}
+
+/// NAT-MIB names have at most 32 octets.
+fn map_name(site: &SiteName) -> String {
+    format!("bl-{site}").chars().take(32).collect()
+}
+
+fn with_rest(mut setup: AddressSetup, charter: &Charter) -> AddressSetup {
+    setup.timing.rest = std::time::Duration::from_secs(charter.policies.address_rest_seconds);
+    setup
+}
+
+fn read_router(path: &std::path::Path) -> Result<RouterConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading the router's configuration {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("reading the router's configuration {}", path.display()))
+}
+
+/// The events that the former station has and this node has not; until they are here the new station does not act.
+async fn fetch_journal(node: &Arc<Node>, former: NodeId) -> Result<()> {
+    loop {
+        let held = node.journals.read_encoded(SITE_JOURNAL, 0)?.last().map_or(0, |(sequence, _)| *sequence);
+        let answer = node.mesh.request(former, ControlRequest::Handover { from: held + 1 }).await;
+        let answer = answer.context("asking the former station for its journal")?;
+        let ControlAnswer::Handover(events, last) = answer else {
+            anyhow::bail!("the former station answered something else than its journal");
+        };
+        let numbered: Vec<(u64, Vec<u8>)> = (held + 1..).zip(events).collect();
+        node.journals.import(SITE_JOURNAL, &numbered)?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver<BeginInquiry>> {
+    let certificate = DoorCertificate::load_or_create(&node.home)?;
+    let script = node.surveys.script();
+    let files = DoorFiles {
+        survey_script: script.text.as_str().into(),
+        signatures: script.signatures.iter().map(|file| (file.file_name.clone(), file.text.clone())).collect(),
+        install_tool: std::env::current_exe().context("finding this program's own file")?,
+    };
+    Door::open(charter.station.door, &certificate, files).await
+}
+
+async fn take_begins(context: Arc<StationContext>, mut inquiries: mpsc::Receiver<BeginInquiry>) {
+    while let Some(inquiry) = inquiries.recv().await {
+        tracing::info!(from = %inquiry.from, "a machine asks to join");
+        context.begin(&inquiry.request, inquiry.answer).await;
+    }
+}
