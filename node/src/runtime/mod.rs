@@ -1,11 +1,34 @@
 //! The loop around the machines: the only event loop and the only clock of the product.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `pump` | the loop: inputs, journal, outputs |
+//! | `clock` | the two clocks |
+//! | `node` | one node: its parts, its roles, what peers may ask |
+//! | `stationing` | taking and leaving the station role |
+//! | `host`, `station`, `headquarters` | what each role's machine wants done |
+//! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
+//! | `control`, `commands` | what commands may ask |
 mod clock;
+mod commands;
 mod control;
 mod headquarters;
+mod host;
+mod leasing;
+mod machine;
+mod node;
+mod packs;
 mod probe;
 mod pump;
+mod shutdown;
+mod station;
+mod stationing;
+mod surveys;
 
 pub use clock::{Clock, wall_time};
 pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call, listen};
 pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
+pub use machine::{machine_identifier, machine_name};
+pub use node::run_node;
 pub use pump::{Effects, Pump, PumpHandle, PumpInputs, channel};
+pub use surveys::{OpenError, OwnSurvey, Surveys};

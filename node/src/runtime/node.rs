@@ -101,8 +101,8 @@ pub async fn run_node(home: Home) -> Result<()> {
     let journals = JournalStore::open(&home.path("journal.redb"))?;
     let (mesh, mesh_events) = Mesh::start(documents.clone(), MeshConfig { mdns: config.mdns })?;
     let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
-    let (packs, pack_events) = Packs::start(&home, &documents, &mesh).await?;
     let clock = Clock::start();
+    let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
     let desk = start_headquarters(&home, &config, &documents, &journals, clock).await?;
     let node = Arc::new(Node {
         home,

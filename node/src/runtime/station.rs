@@ -261,7 +261,10 @@ impl StationContext {
         loop {
             let made = self.plan(session.node, descriptor);
             let input = match made {
-                Ok(plan) => StationInput::PlanMade { session, descriptor, summary: Box::new(summary_of(&plan)) },
+                Ok(plan) => {
+                    self.node.packs.keep(plan.packs()).await;
+                    StationInput::PlanMade { session, descriptor, summary: Box::new(summary_of(&plan)) }
+                }
                 Err(error) if as_refusal(&error).kind == RefusalKind::NotFound => {
                     // No catalogue or policy has reached this station yet: what comes next may bring it.
                     if changes.changed().await.is_err() {
@@ -392,7 +395,7 @@ impl StationContext {
 
     /// Keeps the router's table as XML (R112).
     fn keep_table(&self, table: NatTable, read_at: UnixSeconds) -> Result<()> {
-        let xml = table_xml::print(&TableDocument { router: String::new(), read_at, table })?;
+        let xml = table_xml::print(&TableDocument { router: String::new(), read_at_milliseconds: read_at.0.saturating_mul(1000), table })?;
         write_atomically(&self.node.home.path("nat-table.xml"), xml.as_bytes(), 0o644)
     }
 

@@ -74,7 +74,7 @@ async fn stand_down(node: &Node, station: &StationContext) {
     let _ = station.handle.query(|_| ()).await;
     station.stand_down();
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    node.packs.stop_leasing().await;
+    node.packs.stop_leasing();
 }
 
 async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
@@ -100,7 +100,7 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
         }
     });
     handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
-    node.packs.start_leasing(Arc::clone(authority)).await;
+    node.packs.start_leasing(authority, &node.journals)?;
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
     Ok(())
 }

@@ -1,0 +1,305 @@
+//! What commands may ask of the running node, and the answers.
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use branchline_protocol::{
+    charter::{JoinToken, Role},
+    ids::{NodeId, SessionId, SiteName},
+    wire::control::DocumentKind,
+};
+use branchline_station_role::{
+    headquarters::{HeadquartersInput, Selector},
+    station::{SiteInput, StationInput},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    clock::wall_time,
+    control::{ControlCall, NodeCommand},
+    headquarters::HeadquartersDesk,
+    node::Node,
+    station::StationContext,
+};
+use crate::config::random_bytes;
+
+/// Answers commands until the node ends.
+pub async fn serve(node: Arc<Node>, mut calls: mpsc::Receiver<ControlCall>) {
+    while let Some(call) = calls.recv().await {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            let answer = answer(&node, call.command).await;
+            let _ = call.answer.send(answer);
+        });
+    }
+}
+
+async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
+    match command {
+        NodeCommand::Status => status(node).await,
+        NodeCommand::Token { uses, life_seconds } => token(node, uses, life_seconds).await,
+        NodeCommand::Sessions => sessions(node).await,
+        NodeCommand::Session(host) => session(node, &host).await,
+        NodeCommand::Approvals => {
+            let views = desk(node)?.handle.query(|machine| machine.approvals()).await?;
+            Ok(serde_json::to_value(views)?)
+        }
+        NodeCommand::Decide { host, site, decision, by } => {
+            let desk = desk(node)?;
+            let selector = selector(desk, &host, site).await?;
+            let input = move |command| HeadquartersInput::Decide { command, selector, decision, by };
+            changed(&desk.command(input).await?)
+        }
+        NodeCommand::Nat => nat(node).await,
+        NodeCommand::Report(host) => report(node, &host).await,
+        NodeCommand::Withdraw { host, by } => withdraw(node, &host, by).await,
+        NodeCommand::Cancel { host, by } => {
+            steer(node, &host, "cancelled", |session| StationInput::Cancel { session, by }).await
+        }
+        NodeCommand::Retry { host, by } => {
+            steer(node, &host, "tried again", |session| StationInput::Retry { session, by }).await
+        }
+        NodeCommand::Update { host, by } => {
+            steer(node, &host, "updated", |session| StationInput::NewGeneration { node: session.node, by }).await
+        }
+        NodeCommand::Document { kind, json } => take_document(node, kind.into(), &json),
+        NodeCommand::Publish { directory } => {
+            desk(node)?;
+            let catalogue = std::fs::read_to_string(directory.join("catalogue.json"))
+                .with_context(|| format!("reading {}", directory.join("catalogue.json").display()))?;
+            let packs = node.packs.publish(&directory).await?;
+            let taken = take_document(node, DocumentKind::Catalogue, &catalogue)?;
+            Ok(json!({ "packs": packs, "catalogue_is_new": taken }))
+        }
+        NodeCommand::Transfers => node.packs.transfers(),
+    }
+}
+
+fn desk(node: &Node) -> Result<&HeadquartersDesk> {
+    node.desk.as_ref().context("this node is not headquarters; give this command there")
+}
+
+fn station(node: &Node) -> Result<Arc<StationContext>> {
+    node.station().context("this node is not station; give this command there")
+}
+
+fn changed(sessions: &[(SiteName, SessionId)]) -> Result<Value> {
+    let list: Vec<Value> = sessions
+        .iter()
+        .map(|(site, session)| json!({ "site": site, "session": session.to_string() }))
+        .collect();
+    Ok(Value::Array(list))
+}
+
+/// A name, an identity, or the end of one, of at least four characters.
+fn is_meant(selector: &str, host_name: &str, node: NodeId) -> bool {
+    let identity = node.to_string();
+    selector == host_name || selector == identity || (selector.len() >= 4 && identity.ends_with(selector))
+}
+
+fn single(selector: &str, mut found: Vec<SessionId>) -> Result<SessionId> {
+    found.sort_by_key(|session| session.generation);
+    let nodes: std::collections::BTreeSet<NodeId> = found.iter().map(|session| session.node).collect();
+    match (nodes.len(), found.pop()) {
+        (1, Some(session)) => Ok(session),
+        (0, _) => bail!("no host is called {selector:?}; `branchline sessions list` shows all"),
+        _ => bail!("{selector:?} means several hosts; say the node identity"),
+    }
+}
+
+async fn find_session(station: &StationContext, host: &str) -> Result<SessionId> {
+    let selector = host.to_owned();
+    let found = station
+        .handle
+        .query(move |machine| {
+            let views = machine.station().sessions();
+            let meant = views.filter(|view| is_meant(&selector, &view.host_name, view.session.node));
+            meant.map(|view| view.session).collect::<Vec<_>>()
+        })
+        .await?;
+    single(host, found)
+}
+
+async fn selector(desk: &HeadquartersDesk, host: &str, site: Option<String>) -> Result<Selector> {
+    let site: Option<SiteName> = site.map(|site| site.parse()).transpose()?;
+    match (host, site) {
+        ("all", None) => Ok(Selector::All),
+        ("all", Some(site)) => Ok(Selector::Site(site)),
+        (name, site) => {
+            let (text, of) = (name.to_owned(), site.clone());
+            let identities = desk
+                .handle
+                .query(move |machine| {
+                    let views = machine.approvals().into_iter();
+                    let in_site = views.filter(|view| of.as_ref().is_none_or(|site| *site == view.site));
+                    let meant = in_site.filter(|view| {
+                        view.host_name != text && is_meant(&text, &view.host_name, view.session.node)
+                    });
+                    meant.map(|view| view.session).collect::<Vec<_>>()
+                })
+                .await?;
+            if identities.is_empty() {
+                return Ok(Selector::Host { site, name: name.to_owned() });
+            }
+            single(name, identities).map(Selector::Session)
+        }
+    }
+}
+
+async fn status(node: &Node) -> Result<Value> {
+    let own = node.documents.node();
+    let sites: Vec<Value> = node
+        .documents
+        .sites()
+        .iter()
+        .filter_map(|name| {
+            let site = node.documents.site(name)?;
+            let charter = site.authority.charter();
+            let roles: Vec<Role> = site.authority.roles(own);
+            Some(json!({
+                "site": name,
+                "roles": roles,
+                "member": site.membership.is_some(),
+                "charter_version": charter.version,
+                "station": charter.station.node,
+                "headquarters": charter.headquarters.node,
+                "catalogue_version": site.memory.catalogue().map(|(version, _)| version),
+                "policy_version": site.memory.policy().map(|(version, _)| version),
+            }))
+        })
+        .collect();
+    let neighbours: Vec<String> = node.mesh.admitted().borrow().keys().map(NodeId::to_string).collect();
+    let (stages, notices) = match node.station() {
+        None => (Value::Null, Vec::new()),
+        Some(station) => {
+            let stages = station.handle.query(|machine| machine.stages()).await?;
+            (serde_json::to_value(stages)?, station.notices())
+        }
+    };
+    Ok(json!({
+        "node": own,
+        "version": env!("CARGO_PKG_VERSION"),
+        "addresses": node.documents.addresses(),
+        "sites": sites,
+        "neighbours": neighbours,
+        "packs": node.packs.progress(),
+        "stages": stages,
+        "notices": notices,
+    }))
+}
+
+async fn token(node: &Node, uses: u32, life_seconds: u64) -> Result<Value> {
+    let station = station(node)?;
+    let authority = node.documents.authority(&station.site).context("the site is not known")?;
+    let charter = authority.charter();
+    let random = random_bytes()?;
+    let mut identifier = [0; 16];
+    identifier.copy_from_slice(&random[..16]);
+    let token = JoinToken {
+        site: charter.site.clone(),
+        root: authority.root().root_hash(),
+        station: charter.station.node,
+        door: charter.station.door,
+        door_fingerprint: charter.station.door_fingerprint,
+        identifier,
+        uses,
+        expires_at: wall_time().after(life_seconds),
+    };
+    Ok(Value::String(station.make_token(token).await?))
+}
+
+async fn sessions(node: &Node) -> Result<Value> {
+    if let Some(station) = node.station() {
+        let views = station.handle.query(|machine| machine.station().sessions().collect::<Vec<_>>()).await?;
+        return Ok(serde_json::to_value(views)?);
+    }
+    match &node.desk {
+        Some(desk) => Ok(serde_json::to_value(desk.handle.query(|machine| machine.hosts()).await?)?),
+        None => bail!("sessions are at the station and at headquarters; this node is neither"),
+    }
+}
+
+async fn session(node: &Node, host: &str) -> Result<Value> {
+    let station = station(node)?;
+    let session = find_session(&station, host).await?;
+    let (view, events) = station
+        .handle
+        .query(move |machine| {
+            let station = machine.station();
+            (station.session(session), station.session_events(session).to_vec())
+        })
+        .await?;
+    let mut value = serde_json::to_value(view)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("events".to_owned(), serde_json::to_value(events)?);
+    }
+    Ok(value)
+}
+
+async fn nat(node: &Node) -> Result<Value> {
+    if let Some(station) = node.station() {
+        let mappings = station.handle.query(|machine| machine.addresses().mappings().collect::<Vec<_>>()).await?;
+        return Ok(json!({ "mappings": mappings, "table_file": node.home.path("nat-table.xml") }));
+    }
+    let grants = desk(node)?.handle.query(|machine| machine.grants()).await?;
+    Ok(json!({ "grants": grants }))
+}
+
+async fn report(node: &Node, host: &str) -> Result<Value> {
+    let none = || format!("there is no report of {host:?} yet; a report is made when the host is complete");
+    if let Some(station) = node.station() {
+        let session = find_session(&station, host).await?;
+        let html =
+            station.handle.query(move |machine| machine.station().session_html(session).map(str::to_owned)).await?;
+        return html.map(Value::String).with_context(none);
+    }
+    if let Some(desk) = &node.desk {
+        let hosts = desk.handle.query(|machine| machine.hosts()).await?;
+        let found = hosts.iter().filter(|view| is_meant(host, &view.host_name, view.session.node));
+        let session = single(host, found.map(|view| view.session).collect())?;
+        let html = desk.handle.query(move |machine| machine.report_html(session).map(str::to_owned)).await?;
+        return html.map(Value::String).with_context(none);
+    }
+    let path = node.home.path("reports/report.html");
+    std::fs::read_to_string(&path).map(Value::String).with_context(none)
+}
+
+async fn withdraw(node: &Node, host: &str, by: String) -> Result<Value> {
+    if node.station().is_some() {
+        return steer(node, host, "is being withdrawn", |session| StationInput::Withdraw { session, by }).await;
+    }
+    let desk = desk(node)?;
+    let hosts = desk.handle.query(|machine| machine.hosts()).await?;
+    let found = hosts.iter().filter(|view| is_meant(host, &view.host_name, view.session.node));
+    let session = single(host, found.map(|view| view.session).collect())?;
+    changed(&desk.command(move |command| HeadquartersInput::Withdraw { command, session, by }).await?)
+}
+
+async fn steer(
+    node: &Node,
+    host: &str,
+    done: &str,
+    input: impl FnOnce(SessionId) -> StationInput,
+) -> Result<Value> {
+    let station = station(node)?;
+    let session = find_session(&station, host).await?;
+    station.handle.input(SiteInput::Station(input(session))).await;
+    let stage = station.handle.query(move |machine| machine.station().session(session).map(|view| view.stage)).await?;
+    Ok(json!({ "session": session.to_string(), "command": done, "stage": stage }))
+}
+
+/// Takes a document for every site that it fits: a catalogue for all, charter and policy for their own.
+fn take_document(node: &Node, kind: DocumentKind, json: &str) -> Result<Value> {
+    let mut taken = false;
+    let mut refused = None;
+    for site in node.documents.sites() {
+        match node.documents.take(&site, kind, json.as_bytes(), wall_time()) {
+            Ok(newer) => taken |= newer,
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    match refused {
+        Some(error) if !taken => Err(error),
+        _ => Ok(Value::Bool(taken)),
+    }
+}
