@@ -426,6 +426,7 @@ fn summary_of(plan: &Plan) -> PlanSummary {
         policy: plan.policy,
         packs: plan.packs(),
         images: plan.images(),
+        group: plan.group.as_ref().map(|group| group.name.clone()),
         packages: plan.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect(),
         modules: plan.module_names(),
         thresholds: plan.threshold_values(),

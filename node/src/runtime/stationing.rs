@@ -23,6 +23,15 @@ use crate::{
     config::DoorCertificate,
     door::{BeginInquiry, Door, DoorFiles},
     router::{RouterConfig, RouterDriver},
+    survey::required_signatures,
+};
+
+/// What can be promised where no router is configured: nothing.
+const NO_ROUTER: DriverProperties = DriverProperties {
+    conditional_create: false,
+    atomic_rows: false,
+    rows_survive_restart: false,
+    reads_back: false,
 };
 
 /// Follows the charters: takes the station role when one designates this node, leaves it when none does any more.
@@ -85,7 +94,7 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let router_config = node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
     let interface = router_config.as_ref().map_or(1, |config| config.interface_index);
     let router = router_config.map(RouterDriver::from_config).transpose()?;
-    let properties = router.as_ref().map_or(DriverProperties::default(), RouterDriver::properties);
+    let properties = router.as_ref().map_or(NO_ROUTER, RouterDriver::properties);
     let addresses = AddressSetup::new(charter.epoch(), interface, &map_name(&charter.site), properties)?;
     let setup = SiteSetup { station: StationSetup::of(charter), addresses: with_rest(addresses, charter) };
     let (handle, inputs) = pump::channel::<SiteMachine>();
@@ -142,7 +151,7 @@ async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver
     let script = node.surveys.script();
     let files = DoorFiles {
         survey_script: script.text.as_str().into(),
-        signatures: script.signatures.iter().map(|file| (file.file_name.clone(), file.text.clone())).collect(),
+        signatures: required_signatures().map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         install_tool: std::env::current_exe().context("finding this program's own file")?,
     };
     Door::open(charter.station.door, &certificate, files).await

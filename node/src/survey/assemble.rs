@@ -24,6 +24,11 @@ const REQUIRED_SIGNATURES: [(&str, &str); 4] = [
     ("40-high-availability.sh", include_str!("signatures/40-high-availability.sh")),
 ];
 
+/// The four signatures that every script has: file name and shell text (R43).
+pub fn required_signatures() -> [(&'static str, &'static str); 4] {
+    REQUIRED_SIGNATURES
+}
+
 /// The line that ends the header; the hash covers every byte after it.
 const BODY_MARKER: &str = "# ---- body: the hash above covers every byte after this line ----\n";
 

@@ -7,5 +7,5 @@
 pub mod assemble;
 pub mod take;
 
-pub use assemble::{AssembleError, Script, SignatureFile, assemble, read_signature_directory};
+pub use assemble::{AssembleError, Script, SignatureFile, assemble, read_signature_directory, required_signatures};
 pub use take::{Survey, SurveyError, SurveyRequest, take};

@@ -228,6 +228,26 @@ pub enum Attention {
     RowIndexes(String),
 }
 
+impl std::fmt::Display for Attention {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RouterFailed { row, operation, error, next_step, .. } => {
+                if let Some(row) = row {
+                    write!(f, "row {}: ", row.raw())?;
+                }
+                write!(f, "{operation}: {error}; {next_step}")
+            }
+            Self::RouterWorks => f.write_str("the router works again"),
+            Self::Conflict(conflict) => write!(f, "a row that is not ours stands in the way: {conflict:?}"),
+            Self::TableDiffered { operations } => {
+                write!(f, "the router's table differed from the journal; {operations} operations repair it")
+            }
+            Self::Superseded { by } => write!(f, "the router holds rows of a later epoch ({by:?}); this station stands down"),
+            Self::GrantRefused(reason) | Self::RowIndexes(reason) => f.write_str(reason),
+        }
+    }
+}
+
 impl From<GrantError> for Attention {
     fn from(error: GrantError) -> Self {
         Self::GrantRefused(error.to_string())
