@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bulk;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -17,6 +17,9 @@ mod report;
 mod run;
 mod sessions;
 mod status;
+mod catalogue;
+mod identity;
+mod plan;
 pub mod survey;
 mod token;
 
@@ -35,6 +38,8 @@ struct Cli {
 enum Command {
     Init(init::Args),
     Charter(charter::Args),
+    Catalogue(catalogue::Args),
+    Plan(plan::Args),
     /// Show or make this machine's identity, and the seat that a charter names it by
     Identity(identity::Args),
     Token(token::Args),
@@ -80,6 +85,8 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Init(args) => init::run(args),
         Command::Charter(args) => charter::run(args),
+        Command::Catalogue(args) => catalogue::run(args),
+        Command::Plan(args) => plan::run(&args),
         Command::Identity(args) => identity::run(args),
         Command::Token(args) => token::run(args),
         Command::Join(args) => join::run(args),
