@@ -8,13 +8,12 @@
 
 pub mod bulk;
 pub mod catalogue;
+pub mod agent;
 pub mod cli;
 pub mod config;
-pub mod demo;
 pub mod door;
 pub mod install;
 pub mod mesh;
-pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod survey;

@@ -22,6 +22,8 @@ mod identity;
 mod plan;
 pub mod survey;
 mod token;
+mod installer;
+mod sample_agent;
 
 /// Gets software onto every machine of a site behind a thin line, and knows that it works there.
 ///
@@ -47,7 +49,7 @@ enum Command {
     Run(run::Args),
     /// Look at this machine and describe it in one XML document
     Survey(survey::Args),
-    /// Run the demo's router
+    Installer(installer::Args),
     #[command(hide = true)]
     DemoRouter(demo_router::Args),
     Publish(publish::Args),
@@ -56,6 +58,7 @@ enum Command {
     Nat(nat::Args),
     Report(report::Args),
     Status(status::Args),
+    SampleAgent(sample_agent::Args),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -99,6 +102,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Nat(args) => nat::run(args),
         Command::Report(args) => report::run(args),
         Command::Status(args) => status::run(args),
+        Command::Installer(args) => installer::run(args),
+        Command::SampleAgent(args) => sample_agent::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use std::{
 };
 
 use branchline_protocol::{
+    catalogue::{Catalogue, SitePolicy},
     charter::{Charter, Revocations, Signed},
     ids::{ImageId, NodeId, PlanHash},
     limits::INSTALLER_MESSAGE_BYTES_MAX,
@@ -38,17 +39,18 @@ pub struct InstallOrder {
     pub node: NodeId,
     /// The owner-signed charter.
     pub charter: Signed<Charter>,
-    /// The signed catalogue, as JSON text, verbatim.
-    pub catalogue: String,
-    /// The signed site policy, as JSON text, verbatim.
-    pub policy: String,
+    /// The signed catalogue.
+    pub catalogue: Signed<Catalogue>,
+    /// The signed site policy.
+    pub policy: Signed<SitePolicy>,
     /// The descriptor of this host's newest survey, as XML text, verbatim.
     pub descriptor_xml: String,
     /// The plan that was ordered. The installer refuses it if it computes another.
     pub plan: PlanHash,
     /// The packs of the plan.
     pub packs: Vec<OfferedPack>,
-    /// The events of this plan that the client already has; the ones after it are sent. 0 sends all.
+    /// The events of this attempt that the client already has; the ones after it are sent. 0 sends all. Numbers begin
+    /// anew with every attempt, that is after every failed outcome and after an uninstallation.
     pub events_seen: u64,
 }
 
