@@ -32,7 +32,8 @@ pub struct HostMachine {
     pub(super) session: HostSession,
     /// What the runtime was asked to do and has not answered.
     under_way: Option<Work>,
-    /// Not before this is work begun that failed for a passing reason.
+    /// Work that failed for a passing reason, and from when on it is tried again.
+    failed: Option<Work>,
     work_from: Monotonic,
     /// The packs that were last asked for.
     fetching: Vec<PackId>,
@@ -179,7 +180,8 @@ impl HostMachine {
     }
 
     fn on_work_failed(&mut self, now: Now, reason: String) {
-        if self.under_way.take().is_some() {
+        if let Some(work) = self.under_way.take() {
+            self.failed = Some(work);
             let text: String = reason.chars().take(2000).collect();
             self.note(now, 0, EventBody::Note(format!("Tried again in {} s: {text}", WORK_RETRY.as_secs())));
             self.work_from = now.monotonic.after(WORK_RETRY);
@@ -195,8 +197,13 @@ impl HostMachine {
     /// Begins, replaces or ends work until what is under way is what the state asks for.
     fn pursue(&mut self, now: Now) {
         while let Some(work) = self.session.work() {
-            if self.under_way.as_ref() == Some(&work) || now.monotonic < self.work_from {
+            let again = self.failed.as_ref() == Some(&work);
+            if self.under_way.as_ref() == Some(&work) || (again && now.monotonic < self.work_from) {
                 break;
+            }
+            if again {
+                self.failed = None;
+                self.fetching.clear();
             }
             if !self.begin(now, work) {
                 break;
@@ -420,6 +427,7 @@ impl Journaled for HostMachine {
             setup,
             session: HostSession::new(),
             under_way: None,
+            failed: None,
             work_from: now.monotonic,
             fetching: Vec::new(),
             sent: None,

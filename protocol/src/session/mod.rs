@@ -8,6 +8,8 @@ mod dialogue;
 mod invariants;
 mod machine;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transitions;
 
 pub use buffer::EventBuffer;

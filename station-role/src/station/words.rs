@@ -7,6 +7,7 @@ use branchline_protocol::{
     },
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SiteName, SurveyHash},
     limits,
+    plan::{Plan, PortDeclaration},
     refusal::Refusal,
     session::{Directive, HostReport},
     survey::{Descriptor, words::Vocabulary},
@@ -136,6 +137,29 @@ pub struct PlanSummary {
     pub probes: Vec<(u16, String)>,
     /// Ports that monitoring scrapes, with the HTTP path.
     pub scrape: Vec<(u16, String)>,
+}
+
+impl PlanSummary {
+    /// The summary of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let ports = plan.ports();
+        let ports_of = |wanted: fn(&PortDeclaration) -> bool| {
+            ports.iter().filter(|port| wanted(port)).map(|port| (port.port, port.http_path.clone())).collect()
+        };
+        Self {
+            plan: plan.hash(),
+            catalogue: plan.catalogue,
+            policy: plan.policy,
+            packs: plan.packs(),
+            images: plan.images(),
+            group: plan.group.as_ref().map(|group| group.name.clone()),
+            packages: plan.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect(),
+            modules: plan.module_names(),
+            thresholds: plan.threshold_values(),
+            probes: ports_of(|_| true),
+            scrape: ports_of(|port| port.scrape),
+        }
+    }
 }
 
 /// What headquarters said, its signatures checked.

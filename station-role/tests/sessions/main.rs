@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)]
 mod rules;
 mod schedules;
+mod site;
 mod world;

@@ -268,6 +268,7 @@ impl World {
         let now = self.now;
         if self.station.machine.poll_timeout().is_some_and(|deadline| deadline.at <= at) {
             self.station.machine.handle_timeout(now);
+            self.station.machine.check_invariants();
         }
         for host in self.hosts.values_mut() {
             if host.machine.poll_timeout().is_some_and(|deadline| deadline.at <= at) {
@@ -461,7 +462,7 @@ impl World {
         }
     }
 
-    fn plan(&self, session: SessionId, descriptor: Hash) -> StationInput {
+    pub fn plan(&self, session: SessionId, descriptor: Hash) -> StationInput {
         let host = session.node.0[0];
         if self.fates[&host] == Fate::Conflicts {
             let explanation = "rule `port-free`: port 9100 is in use by otherd".to_owned();

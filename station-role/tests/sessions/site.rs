@@ -1,0 +1,181 @@
+//! Sessions and addresses as one machine, killed after every step, with a router in memory.
+use std::net::Ipv4Addr;
+
+use branchline_protocol::{
+    charter::{AddressBatch, AddressGrant, Approval, Decision},
+    ids::{DocumentHash, Hash},
+    machine::{Journaled, Machine, Record},
+    session::{HostReport, HostState, Stage},
+    time::Now,
+};
+use branchline_station_role::{
+    addresses::{AddressInput, AddressOutput, AddressSetup},
+    router::{DriverProperties, NatRow, NatTable, RouterOperation, RouterResult, RowKey},
+    station::{
+        HeadquartersWord, SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, SiteSetup, StationInput,
+        StationOutput,
+    },
+};
+
+use super::world::{Fate, World, images, node, packs, plan_of};
+
+const INTERFACE: u32 = 2;
+
+struct Site {
+    machine: SiteMachine,
+    setup: SiteSetup,
+    journal: Vec<Record<SiteEvent>>,
+    table: NatTable,
+    draft: SiteReportDraft,
+    now: Now,
+    revision: u64,
+    kill_always: bool,
+}
+
+impl Site {
+    fn new(kill_always: bool) -> Self {
+        let station = World::new(0, &[Fate::Completes], 10).setup;
+        let properties = DriverProperties {
+            conditional_create: true,
+            atomic_rows: true,
+            rows_survive_restart: true,
+            reads_back: true,
+        };
+        let addresses = AddressSetup::new(station.epoch, INTERFACE, "branchline", properties).unwrap();
+        let setup = SiteSetup { station, addresses };
+        let now = Now::from_seconds(1000);
+        let machine = SiteMachine::recover(setup.clone(), now, Vec::new());
+        let (journal, table, draft) = (Vec::new(), NatTable::default(), SiteReportDraft::default());
+        let mut site = Self { machine, setup, journal, table, draft, now, revision: 0, kill_always };
+        site.settle();
+        site
+    }
+
+    fn settle(&mut self) {
+        loop {
+            self.journal.extend(std::iter::from_fn(|| self.machine.poll_record()));
+            let last = self.journal.last().map_or(0, |record| record.sequence.0);
+            assert_eq!(last, self.journal.len() as u64, "the journal has no gaps");
+            let Some(output) = self.machine.poll_output() else { break };
+            assert!(output.after.0 <= last);
+            match output.output {
+                SiteOutput::Address(AddressOutput::Router { id, operation }) => {
+                    let result = Ok(self.route(operation));
+                    self.machine.handle(self.now, SiteInput::Address(AddressInput::RouterDone { id, result }));
+                }
+                SiteOutput::Station(StationOutput::SendSiteReport(draft)) => self.draft = *draft,
+                SiteOutput::Station(
+                    StationOutput::Bind { .. } | StationOutput::Release { .. } | StationOutput::InsideChanged { .. },
+                ) => panic!("this belongs inside"),
+                _ => {}
+            }
+        }
+        self.machine.check_invariants();
+    }
+
+    fn route(&mut self, operation: RouterOperation) -> RouterResult {
+        match operation {
+            RouterOperation::ReadTable => RouterResult::Table(self.table.clone()),
+            RouterOperation::Map { row, inside, mapped } => {
+                let made = NatRow::one_to_one("branchline", inside, mapped);
+                self.table.rows.insert(RowKey { interface: INTERFACE, index: row.raw() }, made.clone());
+                RouterResult::Mapped(made)
+            }
+            RouterOperation::Unmap { row } => {
+                self.table.rows.remove(&RowKey { interface: INTERFACE, index: row.raw() });
+                RouterResult::Unmapped(row)
+            }
+        }
+    }
+
+    fn tell(&mut self, input: StationInput) {
+        self.machine.handle(self.now, SiteInput::Station(input));
+        self.settle();
+        if self.kill_always {
+            self.machine = SiteMachine::recover(self.setup.clone(), self.now, self.journal.clone());
+            self.settle();
+        }
+        for _ in 0..20 {
+            self.now = Now::from_seconds(self.now.wall.0 + 1);
+            self.machine.handle_timeout(self.now);
+            self.settle();
+        }
+    }
+
+    fn report(&mut self, state: HostState) {
+        self.revision += 1;
+        let report = HostReport {
+            session: branchline_protocol::ids::SessionId { node: node(1), generation: 1 },
+            revision: self.revision,
+            machine_identifier: "machine-1".into(),
+            host_name: "host-1".into(),
+            inside: Ipv4Addr::new(10, 1, 0, 1),
+            state,
+            survey: Some(branchline_protocol::ids::SurveyHash(Hash::of(b"sealed"))),
+            directive_seen: u64::MAX,
+            events: Vec::new(),
+        };
+        self.tell(StationInput::Report(node(1), Box::new(report)));
+    }
+
+    fn stage(&self) -> Stage {
+        self.machine.station().sessions().next().unwrap().stage
+    }
+}
+
+fn runs_to_a_mapping_and_back(kill_always: bool) {
+    let mut site = Site::new(kill_always);
+    site.report(HostState::Surveyed);
+    let world = World::new(0, &[Fate::Completes], 10);
+    let session = branchline_protocol::ids::SessionId { node: node(1), generation: 1 };
+    let survey = branchline_protocol::ids::SurveyHash(Hash::of(b"sealed"));
+    let descriptor = Hash::of(b"descriptor");
+    site.tell(StationInput::SurveyOpened { session, survey, descriptor, facts: Default::default() });
+    site.tell(world.plan(session, descriptor));
+    let plan = plan_of(session);
+    assert_eq!(packs().len(), 2);
+    site.report(HostState::Staged { plan });
+    assert_eq!(site.stage(), Stage::Installing);
+    site.report(HostState::Installed { plan, images: images() });
+    assert_eq!(site.draft.approvals.len(), 1);
+    let approval = Approval {
+        site: site.setup.station.site.clone(),
+        session,
+        images: images(),
+        plan,
+        epoch: site.setup.station.epoch,
+        decision: Decision::Approve,
+        decided_by: "ada".into(),
+        decided_at: site.now.wall,
+    };
+    let approvals = vec![(DocumentHash(Hash::of(b"approval")), approval)];
+    site.tell(StationInput::Headquarters(Box::new(HeadquartersWord { approvals, ..Default::default() })));
+    assert_eq!(site.stage(), Stage::Approved, "no address is granted yet");
+    assert!(site.draft.wants_batch);
+    let (first, last) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 16));
+    let grant = AddressGrant {
+        site: site.setup.station.site.clone(),
+        serial: 1,
+        batch: AddressBatch { first, last },
+    };
+    site.tell(StationInput::Headquarters(Box::new(HeadquartersWord { grants: vec![grant], ..Default::default() })));
+    assert_eq!(site.stage(), Stage::Mapped);
+    assert_eq!(site.table.rows.len(), 1);
+    assert_eq!(site.draft.probes[0].mapped, first);
+    assert_eq!((site.draft.addresses_used.as_slice(), site.draft.grant_seen), ([(node(1), first)].as_slice(), 1));
+    site.tell(StationInput::Withdraw { session, by: "bea".into() });
+    assert!(site.table.rows.is_empty());
+    site.report(HostState::Withdrawn { uninstalled: true });
+    assert!(site.machine.station().state().revoked.contains(&node(1)));
+    assert_eq!(site.stage(), Stage::Withdrawn);
+}
+
+#[test]
+fn an_approval_leads_to_a_row_and_a_withdrawal_takes_it_away() {
+    runs_to_a_mapping_and_back(false);
+}
+
+#[test]
+fn a_crash_after_every_step_changes_nothing() {
+    runs_to_a_mapping_and_back(true);
+}
