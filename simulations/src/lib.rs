@@ -8,10 +8,14 @@
 //! | --- | --- |
 //! | [`world`] | the parts, each with one kind of fault |
 //! | [`scenario`] | how large a world is and how bad its weather |
+//! | [`site`] | one site with headquarters, a station and hosts |
+//! | [`checkers`] | what must always hold, one property each |
 //! | [`replay`] | the trace of a run |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod checkers;
 pub mod replay;
 pub mod scenario;
+pub mod site;
 pub mod world;

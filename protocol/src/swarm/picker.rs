@@ -71,11 +71,15 @@ impl Swarm {
             own.stalled_until.is_none() && own.lease.as_ref().is_some_and(|lease| lease.expires_at > now)
         };
         let unshared = self.unshared_bytes(now);
+        let under_way: u64 = self.packs.values().map(|own| own.wan_pending_bytes).sum();
         let found = self.packs.values().filter(leased).find_map(|own| {
             let index = own.wan_candidate()?;
             let alone = !self.has_living_neighbour(now, own.pack.id());
-            let fits = unshared + own.pack.frame_length(index) <= self.leased_bytes_max;
-            (alone || fits || unshared == 0).then(|| (own.pack.id(), index))
+            let length = own.pack.frame_length(index);
+            let fits = unshared + length <= self.leased_bytes_max;
+            // Alone or not: a connection that breaks must never cost more than B of what is under way.
+            let under_way_fits = under_way == 0 || under_way + length <= self.leased_bytes_max;
+            (under_way_fits && (alone || fits || unshared == 0)).then(|| (own.pack.id(), index))
         });
         let Some((pack, index)) = found else { return false };
         self.start_flight(now, peer, pack, index, true);

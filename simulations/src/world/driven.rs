@@ -9,7 +9,6 @@ use branchline_protocol::{
 use super::{chance::Chance, disk::Disk};
 
 /// A machine that runs, or that is down and has only its disk.
-#[derive(Debug)]
 pub struct Driven<M: Journaled>
 where
     M::Event: Clone,

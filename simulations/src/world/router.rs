@@ -1,7 +1,6 @@
 //! A router's NAT table behind a driver that fails in every way a driver may.
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use branchline_protocol::time::Monotonic;
 use branchline_station_role::router::{NatRow, NatTable, RouterError, RouterOperation, RouterResult, RowIndex, RowKey};
 
 use super::chance::Chance;
@@ -44,8 +43,6 @@ pub const SET_LIFETIME: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, Default)]
 pub struct Router {
     table: NatTable,
-    /// Every mapped address, with who had it and when it was last taken from them.
-    history: BTreeMap<Ipv4Addr, Vec<(Ipv4Addr, Monotonic)>>,
 }
 
 impl Router {
@@ -71,7 +68,7 @@ impl Router {
     ///
     /// # Errors
     /// The row, the inside or the mapped address is in use.
-    pub fn apply(&mut self, now: Monotonic, operation: RouterOperation) -> Result<RouterResult, RouterError> {
+    pub fn apply(&mut self, operation: RouterOperation) -> Result<RouterResult, RouterError> {
         let key = |row: RowIndex| RowKey { interface: INTERFACE, index: row.raw() };
         match operation {
             RouterOperation::ReadTable => Ok(RouterResult::Table(self.table.clone())),
@@ -85,7 +82,6 @@ impl Router {
                     return Err(RouterError::InUse { row: row.raw(), object: "natAddrMapEntryStatus".into() });
                 }
                 self.table.rows.insert(key(row), made.clone());
-                self.history.entry(mapped).or_default().push((inside, now));
                 Ok(RouterResult::Mapped(made))
             }
             RouterOperation::Unmap { row } => {

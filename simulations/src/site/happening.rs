@@ -1,0 +1,98 @@
+//! What can happen in a site world, and to whom.
+use branchline_protocol::{
+    charter::Lease,
+    ids::PackId,
+    session::{Directive, HostInput, HostReport, InstallerEvent},
+    wire::{
+        bulk::BulkMessage,
+        site::{HeadquartersDirective, SiteReport},
+    },
+};
+use branchline_station_role::{
+    addresses::OperationId,
+    headquarters::HeadquartersInput,
+    router::{RouterError, RouterOperation, RouterResult},
+    station::SiteInput,
+};
+
+/// A process of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// Headquarters, with the origin.
+    Headquarters,
+    /// The station.
+    Station,
+    /// A host by its number.
+    Host(usize),
+}
+
+/// An end of a bulk connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The origin at headquarters.
+    Origin,
+    /// A host by its number.
+    Host(usize),
+}
+
+/// One thing that happens. `life` says for which life of a process it is meant; a later one does not know of it.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A deadline may have come.
+    Wake(Who),
+    /// A deadline of a host's swarm may have come.
+    WakeSwarm(usize, u32),
+    /// The group commit is done.
+    Commit(Who, u32),
+    /// A process or its machine dies.
+    Crash(Who),
+    /// It starts again.
+    Restart(Who),
+    /// The line goes down for a while.
+    Outage,
+    /// A host's report reaches the station.
+    Report(usize, Box<HostReport>),
+    /// A directive reaches a host.
+    Directive(usize, Box<Directive>),
+    /// A site report reaches headquarters.
+    SiteReport(Box<SiteReport>),
+    /// Headquarters' answer reaches the station.
+    Answer(Box<HeadquartersDirective>),
+    /// Something that the station's runtime did is done.
+    StationDid(u32, Box<SiteInput>),
+    /// Something that headquarters' runtime did is done.
+    HeadquartersDid(u32, Box<HeadquartersInput>),
+    /// Something that a host's runtime did is done.
+    HostDid(usize, u32, Box<HostInput>),
+    /// A host's installer says something.
+    Installer(usize, u32, Box<InstallerEvent>),
+    /// The router carries an operation out; the answer goes to this life of the station, if anywhere.
+    RouterApplies(RouterOperation, Option<(u32, OperationId)>),
+    /// The driver answers.
+    RouterAnswers(u32, OperationId, Box<Result<RouterResult, RouterError>>),
+    /// Two ends connect.
+    Connect(End, End),
+    /// A message arrives on a bulk connection.
+    Bulk {
+        /// The connection.
+        connection: u64,
+        /// From which end.
+        from: End,
+        /// To which end.
+        to: End,
+        /// What.
+        message: Box<BulkMessage>,
+    },
+    /// A host has sent a frame.
+    Served(usize, u32, u64, End, PackId, u32),
+    /// A pack is synced on a host.
+    Synced(usize, u32, PackId),
+    /// A host's wish for a lease reaches the station.
+    AskLease(usize, PackId, u32),
+    /// A lease reaches a host.
+    Lease(usize, Box<Lease>, Vec<u8>),
+    /// The approver looks at what waits.
+    ApproverLooks,
+    /// The site's own operator looks at what failed.
+    TechnicianLooks,
+}
