@@ -54,11 +54,15 @@ fn one_seed_is_one_run() {
 /// Loss, doubling, reordering, outages, corrupt frames, a failing router, failing installations, crashes of everybody:
 /// in every world all properties hold, and everybody is done in the end (the 200 seeds, in four parts).
 fn storms(seeds: std::ops::Range<u64>) {
-    let mut crashes = 0;
+    let (mut crashes, mut wan_bytes, mut pack_bytes) = (0, 0, 0);
     let mut failed = Vec::new();
     for seed in seeds {
         match try_run(&SiteScenario::stormy(seed)) {
-            Ok(summary) => crashes += summary.crashes,
+            Ok(summary) => {
+                crashes += summary.crashes;
+                wan_bytes += summary.wan_bytes;
+                pack_bytes += summary.pack_bytes;
+            }
             Err((reason, tail)) => failed.push((seed, reason, tail)),
         }
     }
@@ -67,6 +71,8 @@ fn storms(seeds: std::ops::Range<u64>) {
         let list: Vec<String> = failed.iter().map(|(seed, reason, _)| format!("seed {seed}: {reason}")).collect();
         panic!("{}\nthe first of them, seed {seed}: {scenario:#?}\n{tail}", list.join("\n"));
     }
+    println!("{crashes} crashes, wan_ratio {:.4}", wan_bytes as f64 / pack_bytes as f64);
+    assert!(wan_bytes * 4 <= pack_bytes * 5, "{wan_bytes} bytes for packs of {pack_bytes} bytes");
     assert!(crashes > 50, "only {crashes} crashes: the weather was too good");
 }
 

@@ -17,9 +17,13 @@ impl Swarm {
     pub(super) fn lease_granted(&mut self, now: Monotonic, signed: Signed<Lease>, lease: &Lease, held: &[u8]) {
         let pack = lease.pack;
         let Some(own) = self.packs.get_mut(&pack).filter(|own| !own.have.is_full()) else { return };
+        // A grant that was late on the way must not take the place of a newer one: the origin would refuse it.
+        if own.lease.as_ref().is_some_and(|newer| newer.rank > lease.rank()) {
+            return;
+        }
         let life = Duration::from_millis(lease.life_milliseconds);
         own.site_held = Bitmap::from_bytes(held, own.have.length()).unwrap_or_else(|_| Bitmap::new(own.have.length()));
-        own.lease = Some(OwnLease { signed, expires_at: now.after(life), renew_at: now.after(life / 2) });
+        own.lease = Some(OwnLease { signed, rank: lease.rank(), expires_at: now.after(life), renew_at: now.after(life / 2) });
         let origins: Vec<NodeId> =
             self.peers.iter().filter(|(_, state)| state.place == Place::Origin).map(|(peer, _)| *peer).collect();
         for peer in origins {

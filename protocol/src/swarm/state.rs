@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     charter::{Lease, Signed},
     content::{Bitmap, Pack},
-    ids::{NodeId, PackId},
+    ids::{Epoch, NodeId, PackId},
     limits::LAN_IN_FLIGHT_BYTES,
     machine::{Sequence, Sequenced},
     time::Monotonic,
@@ -259,6 +259,7 @@ pub(super) struct Flight {
 #[derive(Clone, Debug)]
 pub(super) struct OwnLease {
     pub signed: Signed<Lease>,
+    pub rank: (Epoch, u64),
     pub expires_at: Monotonic,
     pub renew_at: Monotonic,
 }

@@ -116,9 +116,9 @@ impl SiteWorld {
 
     fn cut(&mut self, a: End, b: End) {
         let (a, b) = ordered(a, b);
-        if self.connections.remove(&(a, b)).is_none() {
-            return;
-        }
+        let Some(gone) = self.connections.remove(&(a, b)) else { return };
+        // What the origin had sent into this connection is lost with it: the holder begins anew.
+        self.watch.holders_lost += u64::from(gone.wan_bytes > 0);
         for (end, other) in [(a, b), (b, a)] {
             if let End::Host(number) = end
                 && self.hosts[number].machine.is_up()
@@ -130,32 +130,11 @@ impl SiteWorld {
         self.plan_connection(a, b);
     }
 
-    /// Every lease holder whose word to the origin is cut by this death, for k of R70.
+    /// A host that dies with frames that came to it over the line is a lost lease holder, once for each pack.
     pub(super) fn count_lost_holders(&mut self, who: Who) {
-        let lost = match who {
-            Who::Headquarters => self.connections.values().filter(|connection| connection.wan_bytes > 0).count(),
-            Who::Station => self.holders().len(),
-            Who::Host(number) => {
-                let end = End::Host(number);
-                let under_way =
-                    self.connections.get(&(End::Origin, end)).is_some_and(|connection| connection.wan_bytes > 0);
-                let held = self.hosts[number]
-                    .swarm
-                    .as_ref()
-                    .map_or(0, |swarm| swarm.progress().filter(|p| p.wan_bytes > 0).count());
-                usize::from(under_way).max(held)
-            }
-        };
-        self.watch.holders_lost += lost as u64;
-    }
-
-    fn holders(&self) -> Vec<(usize, PackId)> {
-        let mut holders = Vec::new();
-        for (number, host) in self.hosts.iter().enumerate() {
-            let progress = host.swarm.iter().flat_map(|swarm| swarm.progress().collect::<Vec<_>>());
-            holders.extend(progress.filter(|progress| progress.inlet).map(|progress| (number, progress.pack)));
-        }
-        holders
+        let Who::Host(number) = who else { return };
+        let progress = self.hosts[number].swarm.iter().flat_map(|swarm| swarm.progress().collect::<Vec<_>>());
+        self.watch.holders_lost += progress.filter(|progress| progress.wan_bytes > 0).count() as u64;
     }
 
     fn send(&mut self, from: End, to: End, message: BulkMessage) {
@@ -203,7 +182,6 @@ impl SiteWorld {
                     Ok((admission, lease)) => {
                         self.note(format_args!("the origin admits {from:?} with lease {}", lease.sequence));
                         if let Some(End::Host(cut)) = admission.cut.and_then(|node| self.end_of(node)) {
-                            self.watch.holders_lost += 1;
                             self.cut(End::Origin, End::Host(cut));
                         }
                     }
@@ -279,6 +257,8 @@ impl SiteWorld {
             }
             SwarmOutput::Penalise { peer, why, .. } => {
                 self.note(format_args!("host {number} penalises {}: {why}", peer.short()));
+                // For whoever banned it, a peer is lost, with all that only it has.
+                self.watch.holders_lost += 1;
                 self.cut_peer(number, peer);
             }
             SwarmOutput::Disconnect { peer, why } => {

@@ -44,6 +44,8 @@ pub(super) struct StationNode {
 struct LeaseBook {
     sequence: u64,
     holders: BTreeMap<PackId, (usize, Monotonic)>,
+    /// For the count of lost holders only; it survives crashes.
+    last_holder: BTreeMap<PackId, usize>,
 }
 
 const LEASE_LIFE: Duration = Duration::from_secs(30);
@@ -259,6 +261,10 @@ impl SiteWorld {
         if book.holders.get(&pack).is_some_and(|(holder, until)| *holder != number && *until > now) {
             return;
         }
+        // A lease that lapses before its pack is complete is a lost holder.
+        let before = book.last_holder.insert(pack, number).filter(|before| *before != number);
+        let lapsed = before.is_some_and(|before| !self.hosts[before].complete.contains_key(&pack));
+        self.watch.holders_lost += u64::from(lapsed);
         book.holders.insert(pack, (number, now.after(LEASE_LIFE)));
         book.sequence += 1;
         let lease = Lease {
