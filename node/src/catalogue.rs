@@ -54,9 +54,9 @@ impl CatalogueDirectory {
     pub fn signed(&self) -> Result<Option<Signed<Catalogue>>> {
         let path = self.file();
         match fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice(&text).map(Some).with_context(|| format!("{} is no signed catalogue", path.display()))
-            }
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .with_context(|| format!("{} is no signed catalogue", path.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -114,8 +114,9 @@ impl CatalogueDirectory {
     fn lock(&self) -> Result<File> {
         let path = self.directory.join(".lock");
         let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .with_context(|| format!("another `catalogue add` works on {}; try again when it is done", self.directory.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(|| {
+            format!("another `catalogue add` works on {}; try again when it is done", self.directory.display())
+        })?;
         Ok(file)
     }
 }
@@ -150,7 +151,8 @@ fn describe(pack: &Pack) -> Payload {
 
 /// Builds the pack beside its place and moves it there: data first, then the manifest that makes it count.
 fn add_pack(packs: &Path, format: PayloadFormat, payload: &Path) -> Result<Pack> {
-    let temporary = tempfile::NamedTempFile::new_in(packs).with_context(|| format!("writing to {}", packs.display()))?;
+    let temporary =
+        tempfile::NamedTempFile::new_in(packs).with_context(|| format!("writing to {}", packs.display()))?;
     let mut sink = BufWriter::new(temporary);
     let pack = pack_payload(format, payload, &mut sink)?;
     let data = packs.join(format!("{}.pack", pack.id()));

@@ -6,16 +6,18 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod agent;
 pub mod bulk;
 pub mod catalogue;
-pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod door;
 pub mod install;
 pub mod mesh;
+pub mod observe;
+pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod survey;
 pub mod web;
-pub mod observe;

@@ -62,7 +62,8 @@ impl Measures {
             own.put("sample_agent_nfs_mounts_configured", Some(mounts as f64));
         }
         if config.has("cluster") {
-            let members = lines_of("/etc/corosync/corosync.conf").iter().filter(|l| l.starts_with("ring0_addr")).count();
+            let members =
+                lines_of("/etc/corosync/corosync.conf").iter().filter(|l| l.starts_with("ring0_addr")).count();
             own.put("sample_agent_cluster_members_configured", Some(members as f64));
         }
         if config.has("high-availability") {
@@ -110,7 +111,8 @@ impl Measures {
         family("sample_agent_up", "Whether the agent is well.", vec![(String::new(), up.to_string())]);
         let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         family("sample_agent_info", "The agent.", vec![(version, "1".to_owned())]);
-        let modules = MODULES.map(|module| (format!("{{module=\"{module}\"}}"), u8::from(config.has(module)).to_string()));
+        let modules =
+            MODULES.map(|module| (format!("{{module=\"{module}\"}}"), u8::from(config.has(module)).to_string()));
         family("sample_agent_module", "Whether a module is switched on.", modules.into());
         let thresholds = config.numbers().into_iter().map(|(name, value)| (label("name", name), value.to_string()));
         family("sample_agent_threshold", "The thresholds.", thresholds.collect());
@@ -156,7 +158,10 @@ mod tests {
     #[test]
     fn an_exceeded_threshold_is_an_alarm() {
         let all = u64::MAX as f64;
-        let config = config(&["memory", "disk"], &[("memory_available_minimum_bytes", all), ("disk_used_warning_percent", 101.0)]);
+        let config = config(
+            &["memory", "disk"],
+            &[("memory_available_minimum_bytes", all), ("disk_used_warning_percent", 101.0)],
+        );
         let measures = Measures::take(&config);
         assert_eq!(measures.alarms["memory_available_minimum_bytes"], true);
         assert_eq!(measures.alarms["disk_used_warning_percent"], false);

@@ -71,8 +71,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (which, decision) = match args.command {
         Command::List => {
             let list: Value = runtime::call(&args.home, &NodeCommand::Approvals)?;
-            let columns =
-                [("SITE", "site"), ("HOST", "host_name"), ("STANDING", "standing"), ("PACKAGES", "packages"), ("PLAN", "plan")];
+            let columns = [
+                ("SITE", "site"),
+                ("HOST", "host_name"),
+                ("STANDING", "standing"),
+                ("PACKAGES", "packages"),
+                ("PLAN", "plan"),
+            ];
             printer::print_list(&list, args.json, &columns, "no request yet");
             return Ok(ExitCode::SUCCESS);
         }

@@ -115,7 +115,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Reads a definition; its errors name line and key.
 fn read_definition(path: &Path) -> Result<PackageDefinition> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading the package definition {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("reading the package definition {}", path.display()))?;
     PackageDefinition::from_toml(&text).with_context(|| format!("reading the package definition {}", path.display()))
 }
 
@@ -134,7 +135,10 @@ fn run_add(add: &Add) -> Result<ExitCode> {
         println!("{:#}", json!({ "catalogue_version": version, "package": package }));
     } else {
         print!("{}", describe(&package));
-        println!("catalogue {} has version {version} now; publish it with `branchline publish`", directory.file().display());
+        println!(
+            "catalogue {} has version {version} now; publish it with `branchline publish`",
+            directory.file().display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -87,7 +87,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let charter = move_station(&Bundle::open(&bundle)?, &Seat::read(&station)?)?;
             let path = bundle.join("charter.json");
             println!("charter version {} designates {}", charter.version, charter.station.node);
-            println!("Next, at headquarters or at either station: branchline charter take --home HOME {}", path.display());
+            println!(
+                "Next, at headquarters or at either station: branchline charter take --home HOME {}",
+                path.display()
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

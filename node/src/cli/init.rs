@@ -110,10 +110,5 @@ fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters:
 
 /// A seat as the charter's station.
 pub fn station_seat(seat: &Seat) -> StationSeat {
-    StationSeat {
-        node: seat.node,
-        addresses: seat.addresses,
-        door: seat.door,
-        door_fingerprint: seat.door_fingerprint,
-    }
+    StationSeat { node: seat.node, addresses: seat.addresses, door: seat.door, door_fingerprint: seat.door_fingerprint }
 }

@@ -4,26 +4,25 @@ use std::{io::IsTerminal, process::ExitCode};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-mod demo_router;
 mod approvals;
+mod catalogue;
 mod charter;
+mod demo_router;
 mod identity;
 mod init;
+mod installer;
 mod join;
 mod nat;
+mod plan;
 mod printer;
 mod publish;
 mod report;
 mod run;
+mod sample_agent;
 mod sessions;
 mod status;
-mod catalogue;
-mod identity;
-mod plan;
 pub mod survey;
 mod token;
-mod installer;
-mod sample_agent;
 
 /// Gets software onto every machine of a site behind a thin line, and knows that it works there.
 ///

@@ -96,7 +96,12 @@ fn show(session: &Value) {
     }
     println!();
     for event in session.get("events").and_then(Value::as_array).into_iter().flatten() {
-        println!("{:>5}  {}  {}", printer::field(event, "number"), printer::field(event, "at"), printer::field(event, "body"));
+        println!(
+            "{:>5}  {}  {}",
+            printer::field(event, "number"),
+            printer::field(event, "at"),
+            printer::field(event, "body")
+        );
     }
 }
 

@@ -73,7 +73,11 @@ impl Bundle {
     /// There is none.
     pub fn open(directory: &Path) -> Result<Self> {
         if !directory.join(BundleKey::Owner.file_name()).exists() {
-            bail!("{} holds no bundle; `branchline init --bundle {}` makes one", directory.display(), directory.display());
+            bail!(
+                "{} holds no bundle; `branchline init --bundle {}` makes one",
+                directory.display(),
+                directory.display()
+            );
         }
         Ok(Self { directory: directory.to_owned() })
     }

@@ -188,7 +188,12 @@ fn perform(work: &mut Work<'_>, act: &Act<'_>, plan: &Plan, packs: &[OfferedPack
     match act {
         Act::Payloads => plan.packages.iter().try_for_each(|package| {
             images::make(work.host(), package, packs)?;
-            work.output(&format!("{} {}: image {} is verified", package.name, package.version, package.image.0.short()));
+            work.output(&format!(
+                "{} {}: image {} is verified",
+                package.name,
+                package.version,
+                package.image.0.short()
+            ));
             Ok(())
         }),
         Act::Deb(package) => deb::install(work, package),
@@ -330,7 +335,8 @@ pub fn check(host: &Host, plan: &Plan) -> Vec<(String, Option<String>)> {
         let faults = faults.unwrap_or_else(|error| vec![error.to_string()]);
         let fault = (!faults.is_empty()).then(|| faults.join("; "));
         checks.push((format!("files of {} {}", package.name, package.version), fault));
-        checks.extend(package.files.iter().map(|file| (format!("configuration {}", file.path), file_fault(host, file))));
+        checks
+            .extend(package.files.iter().map(|file| (format!("configuration {}", file.path), file_fault(host, file))));
         if let Some(service) = &package.service {
             let running = service::status(host, &service.name).running;
             checks.push((format!("service {} runs", service.name), (!running).then(|| "it does not run".to_owned())));

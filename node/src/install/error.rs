@@ -24,7 +24,9 @@ pub enum StepError {
     #[error(transparent)]
     Tar(#[from] TarError),
     /// Too little space, found before anything was touched.
-    #[error("{place} has {free} bytes free, but the plan needs {needed}; free some space and order the installation again")]
+    #[error(
+        "{place} has {free} bytes free, but the plan needs {needed}; free some space and order the installation again"
+    )]
     Space {
         /// Where.
         place: PathBuf,
@@ -34,7 +36,9 @@ pub enum StepError {
         needed: u64,
     },
     /// Another package manager works.
-    #[error("another package manager has held {path} for {seconds} s; wait until it is done and order the installation again")]
+    #[error(
+        "another package manager has held {path} for {seconds} s; wait until it is done and order the installation again"
+    )]
     PackageManagerBusy {
         /// The lock.
         path: PathBuf,
@@ -42,7 +46,9 @@ pub enum StepError {
         seconds: u64,
     },
     /// The package is there in a form that could not be put back.
-    #[error("the package {name} is on this host already ({version}) and was not installed by Branchline, so that it could not be put back; remove it, or forbid the package in the site policy")]
+    #[error(
+        "the package {name} is on this host already ({version}) and was not installed by Branchline, so that it could not be put back; remove it, or forbid the package in the site policy"
+    )]
     NotOurs {
         /// The package.
         name: String,

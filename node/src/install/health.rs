@@ -32,7 +32,8 @@ pub fn ask(check: &HealthCheck) -> Result<(), String> {
     if !check.http_path.starts_with('/') || check.http_path.chars().any(|c| c.is_control() || c == ' ') {
         return Err(format!("{url}: the path of the plan's health check is not usable"));
     }
-    let answer = get(SocketAddr::new(address, check.port), &check.http_path).map_err(|error| format!("{url}: {error}"))?;
+    let answer =
+        get(SocketAddr::new(address, check.port), &check.http_path).map_err(|error| format!("{url}: {error}"))?;
     let status = answer.split_whitespace().nth(1).unwrap_or("nothing");
     if status != "200" {
         return Err(format!("{url} answered {status} instead of 200"));

@@ -168,7 +168,11 @@ impl Host {
         if self.confinement == Confinement::Outside {
             command.env("BRANCHLINE_ROOT", self.root.directory()).env("DPKG_ROOT", self.root.directory());
         }
-        command.current_dir(if self.confinement == Confinement::Chroot { Path::new("/") } else { self.root.directory() });
+        command.current_dir(if self.confinement == Confinement::Chroot {
+            Path::new("/")
+        } else {
+            self.root.directory()
+        });
         Ok(command)
     }
 
@@ -189,10 +193,8 @@ impl Host {
     /// # Errors
     /// It cannot be started, fails, or takes too long.
     pub fn run_payload_command(&self, line: &CommandLine, output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
-        let start = |error: FileError| ExecError::Start {
-            program: line.program.clone(),
-            source: std::io::Error::other(error),
-        };
+        let start =
+            |error: FileError| ExecError::Start { program: line.program.clone(), source: std::io::Error::other(error) };
         let command = self.command(&line.program, &line.arguments, None).map_err(start)?;
         exec::run(command, PAYLOAD_COMMAND_LIMIT, output)
     }

@@ -137,10 +137,10 @@ impl State {
             (Entry::Undone, Some(layer)) => drop(layer.undos.pop()),
             (Entry::RolledBack, _) => self.unfinished = None,
             (Entry::Removing, _) => {
-                self.unfinished = self.committed.pop().map(|layer| Layer {
-                    rolling_back: Some("the plan is uninstalled".to_owned()),
-                    ..layer
-                });
+                self.unfinished = self
+                    .committed
+                    .pop()
+                    .map(|layer| Layer { rolling_back: Some("the plan is uninstalled".to_owned()), ..layer });
             }
             (_, None) => {}
         }

@@ -202,7 +202,11 @@ impl Installer {
         }
     }
 
-    fn install(self: &Arc<Self>, order: InstallOrder, send: &mut dyn FnMut(InstallerEvent) -> bool) -> InstallerOutcome {
+    fn install(
+        self: &Arc<Self>,
+        order: InstallOrder,
+        send: &mut dyn FnMut(InstallerEvent) -> bool,
+    ) -> InstallerOutcome {
         let seen = order.events_seen;
         let judged = held(&self.trust).judge(&order, wall());
         let plan = match judged {
@@ -273,7 +277,9 @@ impl Installer {
             Ended::Installed(installed) => InstallerOutcome::Installed(installed),
             Ended::Failed { reason, rolled_back } => InstallerOutcome::Failed { reason, rolled_back },
             Ended::Stopped if self.abort_after_entries.is_some() => std::process::abort(),
-            Ended::Stopped => InstallerOutcome::Failed { reason: "the installer was stopped".into(), rolled_back: false },
+            Ended::Stopped => {
+                InstallerOutcome::Failed { reason: "the installer was stopped".into(), rolled_back: false }
+            }
         }
     }
 

@@ -146,12 +146,7 @@ pub fn systemd_reload(output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
 ///
 /// # Errors
 /// systemd refuses.
-pub fn systemd_restore(
-    unit: &str,
-    active: bool,
-    enabled: bool,
-    output: &mut dyn FnMut(&str),
-) -> Result<(), ExecError> {
+pub fn systemd_restore(unit: &str, active: bool, enabled: bool, output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
     let is_active = systemctl_says(&["is-active", "--quiet", unit]);
     let is_enabled = systemctl_says(&["is-enabled", "--quiet", unit]);
     if is_active && !active {

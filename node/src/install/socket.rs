@@ -178,7 +178,9 @@ pub enum InstallerEvent {
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// Nothing listens there, or the system refuses.
-    #[error("cannot reach the installer at {path}: {source}; is `branchline installer` running, and is this user in its group?")]
+    #[error(
+        "cannot reach the installer at {path}: {source}; is `branchline installer` running, and is this user in its group?"
+    )]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -257,7 +259,8 @@ mod tests {
 
     #[test]
     fn frames_survive_the_way() {
-        let event = InstallerEvent::Event { number: 3, body: EventBody::Output { step: 1, text: "Setting up\n".into() } };
+        let event =
+            InstallerEvent::Event { number: 3, body: EventBody::Output { step: 1, text: "Setting up\n".into() } };
         let mut wire = Vec::new();
         write_frame(&mut wire, &event).unwrap();
         write_frame(&mut wire, &InstallerEvent::Ended(InstallerOutcome::Started)).unwrap();

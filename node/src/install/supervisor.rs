@@ -134,10 +134,8 @@ impl Supervisor {
     }
 
     fn save(&self, entry: &Entry) -> Result<(), SupervisorError> {
-        let text = serde_json::to_vec(entry).map_err(|error| SupervisorError::Start {
-            name: entry.record.name.clone(),
-            reason: error.to_string(),
-        })?;
+        let text = serde_json::to_vec(entry)
+            .map_err(|error| SupervisorError::Start { name: entry.record.name.clone(), reason: error.to_string() })?;
         Ok(files::write_atomically(&self.record_file(&entry.record.name), &text, 0o600)?)
     }
 
@@ -165,15 +163,8 @@ impl Supervisor {
             self.end(entry)?;
         }
         let name = record.name.clone();
-        let mut fresh = Entry {
-            record,
-            wanted: true,
-            process: None,
-            restarts: 0,
-            child: None,
-            started: None,
-            restart_at: None,
-        };
+        let mut fresh =
+            Entry { record, wanted: true, process: None, restarts: 0, child: None, started: None, restart_at: None };
         let started = self.start(&mut fresh);
         entries.insert(name, fresh);
         started
@@ -345,7 +336,8 @@ impl Supervisor {
             if !environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
                 continue;
             }
-            let (Some(stray), Some(pid)) = (ProcessName::of(process), i32::try_from(process).ok().and_then(Pid::from_raw))
+            let (Some(stray), Some(pid)) =
+                (ProcessName::of(process), i32::try_from(process).ok().and_then(Pid::from_raw))
             else {
                 continue;
             };

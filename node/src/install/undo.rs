@@ -1,8 +1,7 @@
 //! What takes an act back. Every undo may be applied any number of times, also where its act never happened (R86).
 use std::{
     collections::BTreeMap,
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
 };
@@ -169,10 +168,9 @@ impl Undo {
             Self::SystemdUnit { unit, active, enabled } => {
                 service::systemd_restore(unit, *active, *enabled, note).map_err(|error| error.to_string())
             }
-            Self::Supervised { name, previous } => host
-                .supervisor()
-                .put_back(name, previous.as_deref().cloned())
-                .map_err(|error| error.to_string()),
+            Self::Supervised { name, previous } => {
+                host.supervisor().put_back(name, previous.as_deref().cloned()).map_err(|error| error.to_string())
+            }
             Self::Final { title } => {
                 note(&format!("{title}: the plan marks this as final; it stays"));
                 Ok(())
@@ -190,11 +188,9 @@ pub fn observe(host: &Host, path: &Path) -> Result<Undo, FileError> {
     let before = match fs::symlink_metadata(&place) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Before::Absent,
         Err(error) => return Err(at("look at", &place)(error)),
-        Ok(metadata) if metadata.is_dir() => Before::Directory {
-            mode: metadata.permissions().mode() & 0o7777,
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-        },
+        Ok(metadata) if metadata.is_dir() => {
+            Before::Directory { mode: metadata.permissions().mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() }
+        }
         Ok(metadata) if metadata.is_symlink() => {
             Before::Link { target: fs::read_link(&place).map_err(at("read the link", &place))? }
         }

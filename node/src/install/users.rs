@@ -34,9 +34,11 @@ fn write(host: &Host, database: &str, text: &str) -> Result<(), FileError> {
 }
 
 fn field<'a>(text: &'a str, name: &str, index: usize) -> Option<&'a str> {
-    text.lines().map(|line| line.split(':')).find_map(|mut fields| {
-        if fields.next()? == name { fields.nth(index - 1) } else { None }
-    })
+    text.lines().map(|line| line.split(':')).find_map(
+        |mut fields| {
+            if fields.next()? == name { fields.nth(index - 1) } else { None }
+        },
+    )
 }
 
 /// Numbers of the host's user `name` and of its group.

@@ -29,7 +29,9 @@ pub enum TrustError {
     #[error(transparent)]
     File(#[from] FileError),
     /// Started for another owner than before.
-    #[error("this installer belongs to the owner {known}, not to {given}; a host changes its owner only with a new state directory")]
+    #[error(
+        "this installer belongs to the owner {known}, not to {given}; a host changes its owner only with a new state directory"
+    )]
     OtherOwner {
         /// The owner of the first start.
         known: PublicKey,
@@ -66,8 +68,7 @@ impl Trust {
             }
             read => {
                 let text = read.map_err(at("read", &path))?;
-                let memory: Memory =
-                    serde_json::from_slice(&text).map_err(|error| at("read", &path)(error.into()))?;
+                let memory: Memory = serde_json::from_slice(&text).map_err(|error| at("read", &path)(error.into()))?;
                 if memory.owner != owner {
                     return Err(TrustError::OtherOwner { known: memory.owner, given: owner });
                 }
@@ -157,13 +158,11 @@ impl Trust {
         let descriptor = Descriptor::parse(order.descriptor_xml.as_bytes()).map_err(|error| {
             Refusal::new(RefusalKind::Malformed, format!("the descriptor of this host is not usable: {error}"))
         })?;
-        let plan = select(
-            order.node,
-            &descriptor,
-            (&catalogue, order.catalogue.hash()),
-            (&policy, order.policy.hash()),
-        )
-        .map_err(|error| Refusal::new(RefusalKind::Conflict, format!("no plan follows for this host: {error}")))?;
+        let plan =
+            select(order.node, &descriptor, (&catalogue, order.catalogue.hash()), (&policy, order.policy.hash()))
+                .map_err(|error| {
+                    Refusal::new(RefusalKind::Conflict, format!("no plan follows for this host: {error}"))
+                })?;
         let own = plan.hash();
         if own != order.plan {
             let reason = format!(

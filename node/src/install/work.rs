@@ -126,7 +126,8 @@ impl<'a> Work<'a> {
         self.intend(undo)?;
         let place = self.host.root().place(path)?;
         fs::create_dir(&place).map_err(at("make the directory", &place))?;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode & 0o7777)).map_err(at("set the mode of", &place))?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode & 0o7777))
+            .map_err(at("set the mode of", &place))?;
         if let Some((uid, gid)) = owner {
             chown(&place, Some(uid), Some(gid)).map_err(at("give away", &place))?;
         }

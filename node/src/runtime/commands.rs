@@ -84,10 +84,8 @@ fn station(node: &Node) -> Result<Arc<StationContext>> {
 }
 
 fn changed(sessions: &[(SiteName, SessionId)]) -> Result<Value> {
-    let list: Vec<Value> = sessions
-        .iter()
-        .map(|(site, session)| json!({ "site": site, "session": session.to_string() }))
-        .collect();
+    let list: Vec<Value> =
+        sessions.iter().map(|(site, session)| json!({ "site": site, "session": session.to_string() })).collect();
     Ok(Value::Array(list))
 }
 
@@ -132,9 +130,8 @@ async fn selector(desk: &HeadquartersDesk, host: &str, site: Option<String>) -> 
                 .query(move |machine| {
                     let views = machine.approvals().into_iter();
                     let in_site = views.filter(|view| of.as_ref().is_none_or(|site| *site == view.site));
-                    let meant = in_site.filter(|view| {
-                        view.host_name != text && is_meant(&text, &view.host_name, view.session.node)
-                    });
+                    let meant = in_site
+                        .filter(|view| view.host_name != text && is_meant(&text, &view.host_name, view.session.node));
                     meant.map(|view| view.session).collect::<Vec<_>>()
                 })
                 .await?;
@@ -275,12 +272,7 @@ async fn withdraw(node: &Node, host: &str, by: String) -> Result<Value> {
     changed(&desk.command(move |command| HeadquartersInput::Withdraw { command, session, by }).await?)
 }
 
-async fn steer(
-    node: &Node,
-    host: &str,
-    done: &str,
-    input: impl FnOnce(SessionId) -> StationInput,
-) -> Result<Value> {
+async fn steer(node: &Node, host: &str, done: &str, input: impl FnOnce(SessionId) -> StationInput) -> Result<Value> {
     let station = station(node)?;
     let session = find_session(&station, host).await?;
     station.handle.input(SiteInput::Station(input(session))).await;

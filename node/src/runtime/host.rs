@@ -39,12 +39,7 @@ struct HostContext {
 
 impl HostEffects {
     /// The effects of the host that `node` is in `site`.
-    pub fn new(
-        handle: PumpHandle<HostMachine>,
-        node: Arc<Node>,
-        site: SiteName,
-        installer: InstallerClient,
-    ) -> Self {
+    pub fn new(handle: PumpHandle<HostMachine>, node: Arc<Node>, site: SiteName, installer: InstallerClient) -> Self {
         Self { context: Arc::new(HostContext { handle, node, site, installer }), work: None }
     }
 
@@ -139,9 +134,7 @@ impl HostContext {
             }
         }
         match self.own_plan(descriptor) {
-            Ok(plan) if plan.hash() == ordered => {
-                HostInput::PlanComputed { plan: plan.hash(), packs: plan.packs() }
-            }
+            Ok(plan) if plan.hash() == ordered => HostInput::PlanComputed { plan: plan.hash(), packs: plan.packs() },
             Ok(plan) => HostInput::PlanRefused {
                 reason: format!(
                     "the station ordered plan {ordered}, but the signed catalogue, the signed site policy and this \
@@ -206,11 +199,8 @@ impl HostContext {
     fn order(&self, ordered: PlanHash) -> Result<InstallOrder> {
         let (descriptor, descriptor_xml) = self.node.surveys.own_descriptor()?;
         let plan = self.own_plan(Hash(*descriptor.content_hash().as_bytes()))?;
-        let json = |kind| {
-            let bytes = self.node.documents.give(&self.site, kind).unwrap_or_default();
-            String::from_utf8(bytes)
-        };
-        let authority = self.node.documents.authority(&self.site).ok_or_else(|| anyhow::anyhow!("the site is not known"))?;
+        let missing = |what| anyhow::anyhow!("{what} is not known here yet");
+        let site = self.node.documents.site(&self.site).ok_or_else(|| missing("the site"))?;
         let packs = plan.packages.iter().map(|package| OfferedPack {
             image: package.image,
             manifest: self.node.packs.manifest_path(package.pack),
@@ -218,9 +208,9 @@ impl HostContext {
         });
         Ok(InstallOrder {
             node: self.node.documents.node(),
-            charter: authority.signed_charter().clone(),
-            catalogue: json(DocumentKind::Catalogue)?,
-            policy: json(DocumentKind::Policy)?,
+            charter: site.authority.signed_charter().clone(),
+            catalogue: site.catalogue.ok_or_else(|| missing("the catalogue"))?,
+            policy: site.policy.ok_or_else(|| missing("the site policy"))?,
             descriptor_xml,
             plan: ordered,
             packs: packs.collect(),

@@ -28,6 +28,7 @@ pub fn machine_identifier(root: &Path, home: &Home) -> Result<String> {
 pub fn machine_name(root: &Path) -> String {
     let from_root = fs::read_to_string(root.join("etc/hostname")).ok();
     let name = from_root.or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok()).unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(63).collect();
+    let name: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(63).collect();
     if name.is_empty() { "unnamed".to_owned() } else { name }
 }

@@ -133,7 +133,8 @@ pub async fn run_node(home: Home) -> Result<()> {
 
 fn is_role(documents: &Documents, role: Role) -> bool {
     let node = documents.node();
-    let has = |site: &SiteName| documents.authority(site).is_some_and(|authority| authority.roles(node).contains(&role));
+    let has =
+        |site: &SiteName| documents.authority(site).is_some_and(|authority| authority.roles(node).contains(&role));
     documents.sites().iter().any(has)
 }
 
@@ -285,7 +286,10 @@ async fn answer_request(
 /// Gives the journal to the station that the charter designates now, once this node has stood down (R4).
 fn hand_over(node: &Node, from: &Admission, first: u64) -> ControlAnswer {
     if !from.roles.contains(&Role::Station) || node.station().is_some() {
-        return refused(RefusalKind::NotAuthorised, "the journal goes only to the new station, after this one stood down");
+        return refused(
+            RefusalKind::NotAuthorised,
+            "the journal goes only to the new station, after this one stood down",
+        );
     }
     let events = match node.journals.read_encoded(SITE_JOURNAL, first) {
         Ok(events) => events,

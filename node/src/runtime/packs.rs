@@ -196,7 +196,8 @@ impl Packs {
                     if node == self.documents.node() {
                         continue;
                     }
-                    if let Ok(ControlAnswer::Manifest(bytes)) = self.mesh.request(node, ControlRequest::Manifest(pack)).await
+                    if let Ok(ControlAnswer::Manifest(bytes)) =
+                        self.mesh.request(node, ControlRequest::Manifest(pack)).await
                         && let Ok(known) = Pack::decode_as(pack, &bytes)
                     {
                         return Some(Arc::new(known));
@@ -252,7 +253,9 @@ impl Packs {
         }
         for entry in std::fs::read_dir(&directory).with_context(|| format!("listing {}", directory.display()))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            let Some(pack) = name.strip_suffix(".manifest").and_then(|stem| stem.parse::<PackId>().ok()) else { continue };
+            let Some(pack) = name.strip_suffix(".manifest").and_then(|stem| stem.parse::<PackId>().ok()) else {
+                continue;
+            };
             let (store, from) = (self.store.clone(), directory.clone());
             let known = tokio::task::spawn_blocking(move || copy_pack(&store, &from, pack)).await??;
             self.bulk.want(known).await?;
@@ -328,7 +331,8 @@ impl Packs {
 fn copy_pack(store: &PackStore, directory: &Path, id: PackId) -> Result<Arc<Pack>> {
     let manifest_path = directory.join(format!("{id}.manifest"));
     let bytes = std::fs::read(&manifest_path).with_context(|| format!("reading {}", manifest_path.display()))?;
-    let pack = Arc::new(Pack::decode_as(id, &bytes).with_context(|| format!("{} is damaged", manifest_path.display()))?);
+    let pack =
+        Arc::new(Pack::decode_as(id, &bytes).with_context(|| format!("{} is damaged", manifest_path.display()))?);
     let kept = store.add(&pack)?;
     let frames_path = directory.join(format!("{id}.pack"));
     let mut frames = std::fs::File::open(&frames_path).with_context(|| format!("opening {}", frames_path.display()))?;

@@ -17,7 +17,10 @@ use branchline_protocol::{
 };
 use branchline_station_role::{
     addresses::{AddressInput, AddressOutput},
-    router::{NatTable, RouterError, RouterOperation, RouterResult, table_xml::{self, TableDocument}},
+    router::{
+        NatTable, RouterError, RouterOperation, RouterResult,
+        table_xml::{self, TableDocument},
+    },
     station::{
         HeadquartersWord, MembershipTicket, PlanSummary, SiteInput, SiteMachine, SiteOutput, SiteReportDraft,
         StationInput, StationOutput, SurveyFacts,
@@ -36,7 +39,7 @@ use crate::{
     door::BeginAnswer,
     mesh::{Admission, as_refusal},
     router::RouterDriver,
-    web,
+    web::{self, report::ReportInput},
 };
 
 /// Notices that are kept for `status`.
@@ -110,12 +113,7 @@ impl StationContext {
     }
 
     /// A member's report: answered with the directive in force, or with the first one that the machine makes.
-    pub async fn take_report(
-        &self,
-        node: NodeId,
-        report: Box<HostReport>,
-        answer: oneshot::Sender<ControlAnswer>,
-    ) {
+    pub async fn take_report(&self, node: NodeId, report: Box<HostReport>, answer: oneshot::Sender<ControlAnswer>) {
         if report.session.node != node {
             let reason = format!("{node} reports a session of {}", report.session.node);
             let _ = answer.send(ControlAnswer::Refused(Refusal::new(RefusalKind::NotAuthorised, reason)));
@@ -131,11 +129,7 @@ impl StationContext {
     }
 
     /// A machine with a token at the public door; its signatures are checked here.
-    pub async fn begin(
-        &self,
-        request: &Signed<BeginRequest>,
-        answer: oneshot::Sender<Result<BeginAnswer, Refusal>>,
-    ) {
+    pub async fn begin(&self, request: &Signed<BeginRequest>, answer: oneshot::Sender<Result<BeginAnswer, Refusal>>) {
         match self.check_begin(request) {
             Err(refusal) => {
                 let _ = answer.send(Err(refusal));
@@ -153,10 +147,7 @@ impl StationContext {
         }
     }
 
-    fn check_begin(
-        &self,
-        signed: &Signed<BeginRequest>,
-    ) -> Result<(JoinToken, BeginRequest), Refusal> {
+    fn check_begin(&self, signed: &Signed<BeginRequest>) -> Result<(JoinToken, BeginRequest), Refusal> {
         let begin = signed.verify(signed.signer())?;
         if begin.node != signed.signer().0 {
             let reason = "the request is not signed by the identity that it is for";
@@ -331,8 +322,8 @@ impl StationContext {
             expires_at: wall.after(authority.charter().policies.membership_life_seconds),
         };
         let membership = Signed::sign(&membership, self.node.documents.key());
-        let (begin, renewal) = self
-            .waiting(|waiting| (waiting.begins.remove(&ticket.node), waiting.renewals.remove(&ticket.node)));
+        let (begin, renewal) =
+            self.waiting(|waiting| (waiting.begins.remove(&ticket.node), waiting.renewals.remove(&ticket.node)));
         if let Some(answer) = begin {
             let charter = authority.signed_charter().clone();
             let _ = answer.send(Ok(BeginAnswer { charter, membership: membership.clone() }));
@@ -343,8 +334,7 @@ impl StationContext {
     }
 
     fn refuse_membership(&self, node: NodeId, refusal: &Refusal) {
-        let (begin, renewal) =
-            self.waiting(|waiting| (waiting.begins.remove(&node), waiting.renewals.remove(&node)));
+        let (begin, renewal) = self.waiting(|waiting| (waiting.begins.remove(&node), waiting.renewals.remove(&node)));
         if let Some(answer) = begin {
             let _ = answer.send(Err(refusal.clone()));
         }
@@ -370,19 +360,21 @@ impl StationContext {
     }
 
     async fn make_report(&self, session: SessionId) {
-        let made = self
-            .handle
-            .query(move |machine| {
-                let station = machine.station();
-                Some((station.session_report(session)?, station.profile(session)?))
-            })
-            .await;
-        let Ok(Some((report, profile))) = made else { return };
+        let made = self.handle.query(move |machine| machine.station().session_report(session)).await;
+        let Ok(Some(report)) = made else { return };
         let descriptor = self.descriptor_of(session).await;
         let plan = descriptor.and_then(|descriptor| self.plan(session.node, descriptor).ok());
-        match web::render_report(&self.site, &report, &profile, plan.as_ref()) {
+        let input = ReportInput {
+            site: &self.site,
+            station: self.node.documents.node(),
+            session: &report,
+            plan: plan.as_ref(),
+            probe: None,
+            made_at: wall_time(),
+        };
+        match web::report::render(&input) {
             Ok(html) => self.station(StationInput::ReportMade { session, html }).await,
-            Err(error) => self.notice(format!("the report of {session} cannot be made: {error:#}")),
+            Err(error) => self.notice(format!("the report of {session} cannot be made: {error}")),
         }
     }
 
@@ -395,7 +387,11 @@ impl StationContext {
 
     /// Keeps the router's table as XML (R112).
     fn keep_table(&self, table: NatTable, read_at: UnixSeconds) -> Result<()> {
-        let xml = table_xml::print(&TableDocument { router: String::new(), read_at_milliseconds: read_at.0.saturating_mul(1000), table })?;
+        let xml = table_xml::print(&TableDocument {
+            router: String::new(),
+            read_at_milliseconds: read_at.0.saturating_mul(1000),
+            table,
+        })?;
         write_atomically(&self.node.home.path("nat-table.xml"), xml.as_bytes(), 0o644)
     }
 

@@ -27,12 +27,8 @@ use crate::{
 };
 
 /// What can be promised where no router is configured: nothing.
-const NO_ROUTER: DriverProperties = DriverProperties {
-    conditional_create: false,
-    atomic_rows: false,
-    rows_survive_restart: false,
-    reads_back: false,
-};
+const NO_ROUTER: DriverProperties =
+    DriverProperties { conditional_create: false, atomic_rows: false, rows_survive_restart: false, reads_back: false };
 
 /// Follows the charters: takes the station role when one designates this node, leaves it when none does any more.
 pub async fn keep(node: Arc<Node>) {
@@ -91,7 +87,8 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     if let Some((former, _)) = charter.former_stations.last() {
         fetch_journal(node, *former).await?;
     }
-    let router_config = node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
+    let router_config =
+        node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
     let interface = router_config.as_ref().map_or(1, |config| config.interface_index);
     let router = router_config.map(RouterDriver::from_config).transpose()?;
     let properties = router.as_ref().map_or(NO_ROUTER, RouterDriver::properties);
@@ -125,7 +122,8 @@ fn with_rest(mut setup: AddressSetup, charter: &Charter) -> AddressSetup {
 }
 
 fn read_router(path: &std::path::Path) -> Result<RouterConfig> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading the router's configuration {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the router's configuration {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("reading the router's configuration {}", path.display()))
 }
 

@@ -81,7 +81,8 @@ impl Surveys {
         let xml = survey.descriptor.print();
         let path = self.descriptor_path();
         if path.exists() {
-            std::fs::copy(&path, self.directory.join("descriptor-before.xml")).context("keeping the descriptor before")?;
+            std::fs::copy(&path, self.directory.join("descriptor-before.xml"))
+                .context("keeping the descriptor before")?;
         }
         write_atomically(&path, xml.as_bytes(), 0o640)?;
         let authority = self.documents.authority(site).context("the site is not known")?;

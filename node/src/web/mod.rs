@@ -1,6 +1,5 @@
-//! What people and programs see over HTTP besides the public door.
-pub mod report;
-//! What is served over HTTP besides the public door: service discovery and reports at headquarters.
+//! What is served over HTTP besides the public door: service discovery and reports at headquarters; and the report itself.
 mod headquarters;
+pub mod report;
 
 pub use headquarters::serve_headquarters;

@@ -144,9 +144,9 @@ impl Site {
     pub fn try_ask(&self, request: &InstallerRequest) -> Result<(Vec<EventBody>, InstallerOutcome), SocketError> {
         let client = InstallerClient::new(self.socket());
         let mut events = Vec::new();
-        let outcome = self.runtime.block_on(async {
-            client.request(request).await?.outcome(|_, body| events.push(body)).await
-        })?;
+        let outcome = self
+            .runtime
+            .block_on(async { client.request(request).await?.outcome(|_, body| events.push(body)).await })?;
         Ok((events, outcome))
     }
 
@@ -258,7 +258,11 @@ pub fn agent_tar() -> Vec<u8> {
     tar(&[
         ("README", 0o644, "the agent's\n"),
         ("bin/agent", 0o755, &agent),
-        ("bin/prepare", 0o755, "#!/bin/sh\necho preparing\necho x > \"$BRANCHLINE_ROOT/var/lib/test-agent/prepared\"\n"),
+        (
+            "bin/prepare",
+            0o755,
+            "#!/bin/sh\necho preparing\necho x > \"$BRANCHLINE_ROOT/var/lib/test-agent/prepared\"\n",
+        ),
         ("bin/unprepare", 0o755, "#!/bin/sh\nrm -f \"$BRANCHLINE_ROOT/var/lib/test-agent/prepared\"\n"),
     ])
 }

@@ -149,12 +149,19 @@ fn a_captured_station_cannot_slip_in_another_catalogue() {
     memory.accept_catalogue(&charter, &second, now).expect("the same again is no fault");
 
     let before = memory;
-    let mut refused = |signed: Signed<Catalogue>, wall| kind(memory.accept_catalogue(&charter, &signed, UnixSeconds(wall)));
+    let mut refused =
+        |signed: Signed<Catalogue>, wall| kind(memory.accept_catalogue(&charter, &signed, UnixSeconds(wall)));
     assert_eq!(refused(sign(&catalogue(3, "third"), 7), 10), RefusalKind::BadSignature, "signed by the station");
     assert_eq!(refused(sign(&catalogue(1, "first"), 101), 10), RefusalKind::Stale, "an old one");
-    assert_eq!(refused(sign(&catalogue(2, "other"), 101), 10), RefusalKind::Stale, "mixed: other content, same version");
+    assert_eq!(
+        refused(sign(&catalogue(2, "other"), 101), 10),
+        RefusalKind::Stale,
+        "mixed: other content, same version"
+    );
     assert_eq!(refused(sign(&catalogue(3, "third"), 101), 1000), RefusalKind::Stale, "expired");
-    let text = serde_json::to_string(&sign(&catalogue(3, "third"), 101)).unwrap().replace("/opt/agent/bin/agent", "/opt/agent/bin/other");
+    let text = serde_json::to_string(&sign(&catalogue(3, "third"), 101))
+        .unwrap()
+        .replace("/opt/agent/bin/agent", "/opt/agent/bin/other");
     assert_eq!(refused(serde_json::from_str(&text).unwrap(), 10), RefusalKind::BadSignature, "changed after signing");
     let mut twice = catalogue(3, "third");
     twice.packages.push(twice.packages[0].clone());
@@ -164,7 +171,11 @@ fn a_captured_station_cannot_slip_in_another_catalogue() {
     let third = sign(&catalogue(3, "third"), 101);
     let mut restored: DocumentMemory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
     restored.accept_catalogue(&charter, &third, now).unwrap();
-    assert_eq!(kind(restored.accept_catalogue(&charter, &second, now)), RefusalKind::Stale, "the memory survives a restart");
+    assert_eq!(
+        kind(restored.accept_catalogue(&charter, &second, now)),
+        RefusalKind::Stale,
+        "the memory survives a restart"
+    );
 }
 
 #[test]

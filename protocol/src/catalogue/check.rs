@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 
 use super::{
     conflict::ConflictKind,
-    package::{Catalogue, CommandLine, DefinitionError, PackageDefinition, PayloadFormat, StepAction, read_toml, with_line},
+    package::{
+        Catalogue, CommandLine, DefinitionError, PackageDefinition, PayloadFormat, StepAction, read_toml, with_line,
+    },
     rule::{PortNumber, Rule},
 };
 use crate::limits;
@@ -144,7 +146,11 @@ impl PackageDefinition {
         }
         let is_path = http_path.is_empty() || http_path.starts_with('/');
         let visible = http_path.len() <= 256 && http_path.chars().all(|c| c.is_ascii_graphic());
-        require(is_path && visible, format!("{key}.http_path"), "must be empty or start with / and have visible ASCII only")
+        require(
+            is_path && visible,
+            format!("{key}.http_path"),
+            "must be empty or start with / and have visible ASCII only",
+        )
     }
 
     fn check_files(&self) -> Checked {
@@ -153,7 +159,8 @@ impl PackageDefinition {
             path(format!("files[{index}].path"), &file.path)?;
             mode(format!("files[{index}].mode"), file.mode)?;
             require(seen.insert(&file.path), format!("files[{index}].path"), "is there twice")?;
-            crate::plan::check_template(&file.content).or_else(|error| fault(format!("files[{index}].content"), error))?;
+            crate::plan::check_template(&file.content)
+                .or_else(|error| fault(format!("files[{index}].content"), error))?;
             self.check_owner(&format!("files[{index}].owner"), file.owner.as_deref())?;
         }
         Ok(())
@@ -165,12 +172,20 @@ impl PackageDefinition {
 
     fn check_steps(&self) -> Checked {
         let tar = self.format == PayloadFormat::Tar;
-        require(tar || self.steps.is_empty(), "steps", "only tar payloads have steps; the package manager does the rest")?;
+        require(
+            tar || self.steps.is_empty(),
+            "steps",
+            "only tar payloads have steps; the package manager does the rest",
+        )?;
         let mut prefixes: Vec<&str> = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             let key = format!("steps[{index}]");
             let is_command = matches!(step.action, StepAction::RunCommand(_));
-            require(is_command || step.undo.is_none(), format!("{key}.undo"), "only a command needs an undo of its own")?;
+            require(
+                is_command || step.undo.is_none(),
+                format!("{key}.undo"),
+                "only a command needs an undo of its own",
+            )?;
             require(is_command || !step.is_final, format!("{key}.final"), "this action can be taken back")?;
             let decided = step.undo.is_some() != step.is_final;
             require(!is_command || decided, key.as_str(), "a command needs either `undo` or `final = true`")?;
@@ -229,7 +244,8 @@ impl PackageDefinition {
 /// A command lies in what the payload brought, so that a definition cannot run what happens to be on the host.
 fn check_command(key: &str, command: &CommandLine, prefixes: &[&str]) -> Checked {
     path(format!("{key}.program"), &command.program)?;
-    let inside = prefixes.iter().any(|prefix| command.program.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')));
+    let inside =
+        prefixes.iter().any(|prefix| command.program.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')));
     require(inside, format!("{key}.program"), "must lie under the prefix of an earlier `unpack`")?;
     for argument in &command.arguments {
         crate::plan::check_template(argument).or_else(|error| fault(format!("{key}.arguments"), error))?;
@@ -252,7 +268,11 @@ impl Catalogue {
             definition.check().or_else(|error| fault(format!("package {name}"), error.to_string()))?;
             let file = &package.payload.file_name;
             let plain = (1..=255).contains(&file.len()) && !file.contains('/') && !file.chars().any(char::is_control);
-            require(plain && file != ".." && file != ".", format!("package {name}: payload.file_name"), "must be a plain file name")?;
+            require(
+                plain && file != ".." && file != ".",
+                format!("package {name}: payload.file_name"),
+                "must be a plain file name",
+            )?;
             for architecture in &definition.architectures {
                 let key = (&definition.name, &definition.version, architecture, definition.format);
                 require(seen.insert(key), format!("package {name}"), "is there twice for one architecture")?;

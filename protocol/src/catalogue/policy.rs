@@ -125,12 +125,23 @@ impl SitePolicy {
         }
         let wishes = self.packages.len() + self.modules.len() + self.thresholds.len();
         if wishes > limits::POLICY_WISHES_MAX {
-            return fault("packages".into(), format!("{wishes} wishes; at most {} are allowed", limits::POLICY_WISHES_MAX));
+            return fault(
+                "packages".into(),
+                format!("{wishes} wishes; at most {} are allowed", limits::POLICY_WISHES_MAX),
+            );
         }
-        let rules = (self.packages.iter().enumerate().map(|(i, wish)| (format!("packages[{i}].when"), wish.when.as_ref())))
-            .chain(self.modules.iter().enumerate().map(|(i, wish)| (format!("modules[{i}].when"), wish.when.as_ref())))
-            .chain(self.thresholds.iter().enumerate().map(|(i, wish)| (format!("thresholds[{i}].when"), wish.when.as_ref())))
-            .chain(self.thresholds.iter().enumerate().map(|(i, wish)| (format!("thresholds[{i}].value"), Some(&wish.value))));
+        let rules = (self
+            .packages
+            .iter()
+            .enumerate()
+            .map(|(i, wish)| (format!("packages[{i}].when"), wish.when.as_ref())))
+        .chain(self.modules.iter().enumerate().map(|(i, wish)| (format!("modules[{i}].when"), wish.when.as_ref())))
+        .chain(
+            self.thresholds.iter().enumerate().map(|(i, wish)| (format!("thresholds[{i}].when"), wish.when.as_ref())),
+        )
+        .chain(
+            self.thresholds.iter().enumerate().map(|(i, wish)| (format!("thresholds[{i}].value"), Some(&wish.value))),
+        );
         for (key, rule) in rules {
             if let Some(Err(error)) = rule.map(Rule::compile) {
                 return fault(key, error.to_string());

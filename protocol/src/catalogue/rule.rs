@@ -356,7 +356,10 @@ fn to_cel(value: &Value) -> CelValue {
         Value::String(text) => CelValue::from(text.as_str()),
         Value::Array(list) => CelValue::from(list.iter().map(to_cel).collect::<Vec<_>>()),
         Value::Object(object) => CelValue::from(
-            object.iter().map(|(key, value)| (key.as_str(), to_cel(value))).collect::<std::collections::HashMap<_, _>>(),
+            object
+                .iter()
+                .map(|(key, value)| (key.as_str(), to_cel(value)))
+                .collect::<std::collections::HashMap<_, _>>(),
         ),
     }
 }

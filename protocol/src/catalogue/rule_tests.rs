@@ -61,7 +61,10 @@ fn what_is_not_bounded_or_not_determined_is_refused() {
 fn a_rule_names_the_facts_that_it_reads() {
     let facts = Facts::new(fixtures::network_storage_host().facts());
     let read = |text: &str| Rule::try_from(text).unwrap().compile().unwrap().facts_read(&facts);
-    assert_eq!(read("host.cpu_count > 1 && !('zabbix-agent' in packages)"), "host.cpu_count = 2, packages has no \"zabbix-agent\"");
+    assert_eq!(
+        read("host.cpu_count > 1 && !('zabbix-agent' in packages)"),
+        "host.cpu_count = 2, packages has no \"zabbix-agent\""
+    );
     assert_eq!(read("packages['libc6'].startsWith('2')"), "packages[\"libc6\"] = \"2.36-9+deb12u9\"");
     assert_eq!(read("filesystems.exists(f, f.kind == os.id)").matches("filesystems").count(), 1);
     assert!(read("filesystems.exists(f, f.kind == os.id)").ends_with("os.id = \"debian\""));
@@ -82,9 +85,58 @@ fn hostile_nesting_ends_in_an_error() {
 /// Pieces from which texts are made that get further than noise does.
 fn pieces() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
-        "host", ".", "cpu_count", "storage.network", "packages", ".exists(", ".map(", ".filter(", ".all(", "n", ",", ")",
-        "(", "[", "]", "{", "}", ":", "?", "+", "-", "*", "/", "%", "==", "<", "in", "!", "&&", "||", "'a'", "\"", "'", "1",
-        "0x", "1e999", "true", "null", "size(", "matches(", "has(", "int(", "b'", "r'", "\\", "\\u", "`", "//", "\n", "é", "\0", "18446744073709551615u",
+        "host",
+        ".",
+        "cpu_count",
+        "storage.network",
+        "packages",
+        ".exists(",
+        ".map(",
+        ".filter(",
+        ".all(",
+        "n",
+        ",",
+        ")",
+        "(",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "?",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "==",
+        "<",
+        "in",
+        "!",
+        "&&",
+        "||",
+        "'a'",
+        "\"",
+        "'",
+        "1",
+        "0x",
+        "1e999",
+        "true",
+        "null",
+        "size(",
+        "matches(",
+        "has(",
+        "int(",
+        "b'",
+        "r'",
+        "\\",
+        "\\u",
+        "`",
+        "//",
+        "\n",
+        "é",
+        "\0",
+        "18446744073709551615u",
     ]);
     prop::collection::vec(words, 0..24).prop_map(|words| words.concat())
 }

@@ -95,7 +95,8 @@ fn suits(
     wish: Option<&PackageWish>,
 ) -> Result<(bool, String, String, String), SelectionError> {
     let definition = &package.definition;
-    let policy = |wish: &PackageWish| wish.when.as_ref().map_or("site policy".to_owned(), |when| format!("site policy: {when}"));
+    let policy =
+        |wish: &PackageWish| wish.when.as_ref().map_or("site policy".to_owned(), |when| format!("site policy: {when}"));
     if let Some(wish) = wish {
         if wish.wish == Wish::Forbidden {
             return Ok((false, policy(wish), String::new(), format!("the site forbids it: {}", wish.reason)));
@@ -135,8 +136,12 @@ fn misfit(scope: &Scope<'_>, package: &Package) -> Option<Conflict> {
         PayloadFormat::Tar => true,
     };
     let tool = if needed == PayloadFormat::Deb { "dpkg" } else { "rpm" };
-    let fact = || format!("package_manager = {:?}", scope.facts.at(&["package_manager"]).and_then(|v| v.as_str()).unwrap_or(""));
-    (!fits).then(|| conflict("package manager", fact(), format!("it is installed by {tool}, which this host does not use")))
+    let fact = || {
+        format!("package_manager = {:?}", scope.facts.at(&["package_manager"]).and_then(|v| v.as_str()).unwrap_or(""))
+    };
+    (!fits).then(|| {
+        conflict("package manager", fact(), format!("it is installed by {tool}, which this host does not use"))
+    })
 }
 
 /// Wishes for names that the catalogue does not have at all.

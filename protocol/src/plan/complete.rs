@@ -7,8 +7,8 @@ use super::{
     select::{Scope, SelectionError},
     template::{fill, fill_argument},
     types::{
-        ConfigurationFile, HealthCheck, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration, Service, Step,
-        StepUndo,
+        ConfigurationFile, HealthCheck, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration, Service,
+        Step, StepUndo,
     },
 };
 use crate::catalogue::{
@@ -119,7 +119,12 @@ fn value(
         if scope.applies(wish.when.as_ref(), &format!("site policy, thresholds[{index}].when"))? {
             let (value, fact) = scope.evaluate(&wish.value, &format!("site policy, thresholds[{index}].value"))?;
             let text = scalar(&value, subject)?;
-            return Ok((text, format!("site policy: {}", wish.value), fact, format!("the site sets it: {}", wish.reason)));
+            return Ok((
+                text,
+                format!("site policy: {}", wish.value),
+                fact,
+                format!("the site sets it: {}", wish.reason),
+            ));
         }
     }
     let advice = scope.descriptor.thresholds.iter().find(|advice| {
@@ -127,14 +132,21 @@ fn value(
     });
     if let Some(advice) = advice {
         let fact = format!("signature {} advises {} {}", advice.signature, advice.value, advice.unit);
-        return Ok((advice.value.clone(), "survey".to_owned(), fact, format!("the survey advises it: {}", advice.reason)));
+        return Ok((
+            advice.value.clone(),
+            "survey".to_owned(),
+            fact,
+            format!("the survey advises it: {}", advice.reason),
+        ));
     }
     match &threshold.value {
         Some(rule) => {
             let (value, fact) = scope.evaluate(rule, subject)?;
             Ok((scalar(&value, subject)?, rule.to_string(), fact, threshold.reason.clone()))
         }
-        None => Ok((threshold.default.clone(), "default".to_owned(), String::new(), "nothing says otherwise".to_owned())),
+        None => {
+            Ok((threshold.default.clone(), "default".to_owned(), String::new(), "nothing says otherwise".to_owned()))
+        }
     }
 }
 
@@ -143,7 +155,8 @@ fn scalar(value: &Value, subject: &str) -> Result<String, SelectionError> {
         Value::String(text) => Ok(text.clone()),
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         _ => {
-            let reason = format!("its value must be a number, a text, true or false, but is {}", cut(value.to_string(), 80));
+            let reason =
+                format!("its value must be a number, a text, true or false, but is {}", cut(value.to_string(), 80));
             Err(SelectionError::Value { subject: subject.to_owned(), reason })
         }
     }
@@ -155,7 +168,9 @@ fn plan_facts(package: &Package, modules: &[PlannedModule], thresholds: &[Planne
     let is_on = |module: &ModuleDefinition| modules.iter().any(|on| on.name == module.name);
     let mut fragments: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for module in &definition.modules {
-        for (place, pieces) in module.on.iter().filter(|_| is_on(module)).chain(module.off.iter().filter(|_| !is_on(module))) {
+        for (place, pieces) in
+            module.on.iter().filter(|_| is_on(module)).chain(module.off.iter().filter(|_| !is_on(module)))
+        {
             fragments.entry(place).or_default().extend(pieces.iter().map(String::as_str));
         }
         // A place without pieces is an empty list, so that templates need no guard.
@@ -288,6 +303,8 @@ impl Filler<'_, '_> {
         };
         let (value, _) = self.scope.evaluate(rule, &format!("package {}, {key}", self.package.definition.name))?;
         let number = value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-        number.ok_or_else(|| self.wrong(key, format!("the rule `{rule}` gives {value}, which is not a port (1 to 65535)")))
+        number.ok_or_else(|| {
+            self.wrong(key, format!("the rule `{rule}` gives {value}, which is not a port (1 to 65535)"))
+        })
     }
 }

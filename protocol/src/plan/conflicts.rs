@@ -151,7 +151,10 @@ pub(super) fn between(packages: &[PlannedPackage]) -> Vec<Conflict> {
                     package: package.name.clone(),
                     rule: "one owner for each port, file and service".to_owned(),
                     fact: format!("{thing} belongs to {owner}"),
-                    text: format!("{owner} and {} cannot be installed together; forbid one in the site policy", package.name),
+                    text: format!(
+                        "{owner} and {} cannot be installed together; forbid one in the site policy",
+                        package.name
+                    ),
                 });
             }
         }

@@ -38,7 +38,12 @@ pub fn render(plan: &Plan) -> String {
     let mut lines = vec![
         format!("Plan {}", plan.hash()),
         format!("for  {}", plan.node),
-        format!("from descriptor {}, catalogue {}, site policy {}", plan.descriptor.short(), plan.catalogue.0.short(), plan.policy.0.short()),
+        format!(
+            "from descriptor {}, catalogue {}, site policy {}",
+            plan.descriptor.short(),
+            plan.catalogue.0.short(),
+            plan.policy.0.short()
+        ),
     ];
     if let Some(group) = &plan.group {
         lines.push(format!("in   group {} ({}): one member at a time", group.name, group.members.join(", ")));
@@ -60,7 +65,9 @@ fn package_lines(package: &PlannedPackage) -> Vec<String> {
     let modules: Vec<&str> = package.modules.iter().map(|module| module.name.as_str()).collect();
     lines.extend((!modules.is_empty()).then(|| format!("  modules    {}", modules.join(", "))));
     for threshold in &package.thresholds {
-        lines.push(format!("  threshold  {} = {} {}", threshold.name, threshold.value, threshold.unit).trim_end().to_owned());
+        lines.push(
+            format!("  threshold  {} = {} {}", threshold.name, threshold.value, threshold.unit).trim_end().to_owned(),
+        );
     }
     lines.extend(package.steps.iter().map(step_line));
     for file in &package.files {

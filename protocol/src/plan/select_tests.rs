@@ -160,7 +160,8 @@ fn the_site_policy_forbids_pins_wants_and_overrides() {
     "#;
     let policy = SitePolicy::from_toml(toml).unwrap();
     let plan = plan_of(&fixtures::clustered_host(), &catalogue, &policy).unwrap();
-    let versions: Vec<_> = plan.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
+    let versions: Vec<_> =
+        plan.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
     assert_eq!(versions, ["agent 1.9", "sample-agent 1.0.0"]);
     assert!(plan.module_names().contains(&"nfs".to_owned()));
     assert!(plan.threshold_values().contains(&("disk_used_warning_percent".into(), "80".into())));
@@ -174,7 +175,9 @@ fn what_the_survey_advises_counts_more_than_the_package_and_less_than_the_site()
     let threshold = "[[modules]]\nname = 'nfs'\nwhen = 'true'\nreason = 'r'\n\
         [[thresholds]]\nname = 'stale_after'\nmodule = 'nfs'\ndefault = '60'\n";
     let catalogue = catalogue(vec![small("agent", "1", "", threshold)]);
-    let value = |host: &Descriptor, policy: &SitePolicy| plan_of(host, &catalogue, policy).unwrap().threshold_values()[0].1.clone();
+    let value = |host: &Descriptor, policy: &SitePolicy| {
+        plan_of(host, &catalogue, policy).unwrap().threshold_values()[0].1.clone()
+    };
     assert_eq!(value(&fixtures::plain_host(), &policy()), "60");
     assert_eq!(value(&fixtures::network_storage_host(), &policy()), "30");
     let text = "site = 's'\nversion = 1\n[[thresholds]]\npackage = 'agent'\nthreshold = 'stale_after'\nvalue = '5'\nreason = 'r'\n";
@@ -261,7 +264,8 @@ fn nothing_that_suits_and_rules_without_an_answer_are_explained() {
     let file = catalogue(vec![small("agent", "1", "", file)]);
     let mut host = fixtures::plain_host();
     host.host.hardware.vendor = Some("a\"; rm -rf /".into());
-    let texts = [nothing, broken, number, port, file].map(|catalogue| plan_of(&host, &catalogue, &policy()).unwrap_err().to_string());
+    let texts = [nothing, broken, number, port, file]
+        .map(|catalogue| plan_of(&host, &catalogue, &policy()).unwrap_err().to_string());
     insta::assert_snapshot!(texts.join("\n\n"));
 }
 

@@ -109,12 +109,18 @@ fn write(form: Form, rule: &Rule, value: &Value) -> Result<String, String> {
             let text = words(value, rule)?.join(" ");
             match text.chars().find(|c| !is_plain(*c)) {
                 None => Ok(text),
-                Some(c) => Err(format!("the value of `{rule}` has the character {c:?}; write it as toml:, json: or shell:")),
+                Some(c) => {
+                    Err(format!("the value of `{rule}` has the character {c:?}; write it as toml:, json: or shell:"))
+                }
             }
         }
         Form::Toml => toml_value(value).ok_or_else(|| format!("the value of `{rule}` has no form in TOML")),
         Form::Json => Ok(value.to_string()),
-        Form::Shell => words(value, rule)?.iter().map(|word| quote(word, rule)).collect::<Result<Vec<_>, _>>().map(|words| words.join(" ")),
+        Form::Shell => words(value, rule)?
+            .iter()
+            .map(|word| quote(word, rule))
+            .collect::<Result<Vec<_>, _>>()
+            .map(|words| words.join(" ")),
     }
 }
 
@@ -145,9 +151,7 @@ fn toml_value(value: &Value) -> Option<String> {
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Array(list) => format!("[{}]", list.iter().map(toml_value).collect::<Option<Vec<_>>>()?.join(", ")),
         Value::Object(object) => {
-            let entry = |(key, value): (&String, &Value)| {
-                Some(format!("{} = {}", toml_text(key), toml_value(value)?))
-            };
+            let entry = |(key, value): (&String, &Value)| Some(format!("{} = {}", toml_text(key), toml_value(value)?));
             format!("{{ {} }}", object.iter().map(entry).collect::<Option<Vec<_>>>()?.join(", "))
         }
     })

@@ -140,9 +140,9 @@ impl InstallReport {
 
     /// Frame bytes over the WAN and from inside the site.
     pub fn bytes(&self) -> (u64, u64) {
-        self.packs.iter().fold((0, 0), |(wan, lan), pack| {
-            (wan.saturating_add(pack.wan_bytes), lan.saturating_add(pack.lan_bytes))
-        })
+        self.packs
+            .iter()
+            .fold((0, 0), |(wan, lan), pack| (wan.saturating_add(pack.wan_bytes), lan.saturating_add(pack.lan_bytes)))
     }
 
     /// The latest step with this number.

@@ -1,8 +1,5 @@
 //! What always holds in a host's session.
-use super::{
-    dialogue::HostState,
-    machine::HostMachine,
-};
+use super::{dialogue::HostState, machine::HostMachine};
 
 impl HostMachine {
     pub(super) fn assert_invariants(&self) {

@@ -94,7 +94,8 @@ impl HostMachine {
         if let Order::Prepare { packs, .. } = &order
             && packs.len() > PLAN_PACKS_MAX
         {
-            return self.show(format!("An order with {} packs was ignored; {PLAN_PACKS_MAX} are allowed.", packs.len()));
+            return self
+                .show(format!("An order with {} packs was ignored; {PLAN_PACKS_MAX} are allowed.", packs.len()));
         }
         let text = order_text(&order);
         self.journal(HostEvent::Directed { generation: session.generation, epoch, revision, stage, order });

@@ -118,7 +118,10 @@ impl Bench {
 
     fn installed() -> Self {
         let mut bench = Self::staged();
-        assert_eq!(bench.tell(directive(1, 3, Order::Install { plan: plan() })), [HostOutput::Install { plan: plan() }]);
+        assert_eq!(
+            bench.tell(directive(1, 3, Order::Install { plan: plan() })),
+            [HostOutput::Install { plan: plan() }]
+        );
         bench.tell(HostInput::Installer(InstallerEvent::Done { plan: plan(), images: images() }));
         assert_eq!(bench.state(), &HostState::Installed { plan: plan(), images: images() });
         bench
@@ -131,7 +134,11 @@ fn a_changed_plan_is_refused_with_its_reason() {
     bench.tell(directive(1, 2, prepare()));
     let own = PlanHash(Hash::of(b"what this host computes"));
     assert!(bench.tell(HostInput::PlanComputed { plan: own, packs: packs() }).is_empty());
-    assert!(matches!(bench.state(), HostState::Refused { reason } if reason.contains("computes plan")), "{:?}", bench.state());
+    assert!(
+        matches!(bench.state(), HostState::Refused { reason } if reason.contains("computes plan")),
+        "{:?}",
+        bench.state()
+    );
     let refused = bench.tell(directive(1, 3, Order::Install { plan: plan() }));
     assert!(refused.is_empty(), "nothing is installed: {refused:?}");
 }
@@ -145,8 +152,13 @@ fn other_packs_or_another_descriptor_are_refused() {
 
     let mut bench = Bench::surveyed();
     let document = DocumentHash(Hash::of(b"document"));
-    let order =
-        Order::Prepare { plan: plan(), catalogue: document, policy: document, descriptor: Hash::of(b"x"), packs: packs() };
+    let order = Order::Prepare {
+        plan: plan(),
+        catalogue: document,
+        policy: document,
+        descriptor: Hash::of(b"x"),
+        packs: packs(),
+    };
     assert!(bench.tell(directive(1, 2, order)).is_empty());
     assert!(matches!(bench.state(), HostState::Refused { reason } if reason.contains("newest is")));
 }
@@ -290,7 +302,8 @@ fn output_is_cut_before_terminal_events_are() {
 fn what_the_installer_tells_again_counts_once() {
     let mut bench = Bench::staged();
     bench.tell(directive(1, 3, Order::Install { plan: plan() }));
-    let event = |number| HostInput::Installer(InstallerEvent::Event { number, body: EventBody::Note(number.to_string()) });
+    let event =
+        |number| HostInput::Installer(InstallerEvent::Event { number, body: EventBody::Note(number.to_string()) });
     bench.tell(event(1));
     bench.tell(event(2));
     let before = bench.host.session().events.len();

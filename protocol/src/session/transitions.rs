@@ -239,16 +239,17 @@ impl HostSession {
                     words(state)
                 )),
             },
-            (Order::Verify { plan }, HostState::Installed { plan: own, .. }) if own == plan => Some(Work::Verify(*plan)),
+            (Order::Verify { plan }, HostState::Installed { plan: own, .. }) if own == plan => {
+                Some(Work::Verify(*plan))
+            }
             (Order::Verify { plan }, HostState::Checked { plan: own, .. }) if own == plan => None,
             (Order::Verify { plan }, state) => {
                 refuse(format!("a check of plan {} is ordered, but this host {}", plan.0.short(), words(state)))
             }
-            (Order::Complete { plan, .. }, HostState::Installed { plan: own, .. } | HostState::Checked { plan: own, .. })
-                if own == plan =>
-            {
-                Some(Work::Save(*plan))
-            }
+            (
+                Order::Complete { plan, .. },
+                HostState::Installed { plan: own, .. } | HostState::Checked { plan: own, .. },
+            ) if own == plan => Some(Work::Save(*plan)),
             (Order::Complete { plan, .. }, HostState::Complete { plan: own }) if own == plan => {
                 (!self.answered).then_some(Work::Save(*plan))
             }

@@ -23,7 +23,8 @@ impl Swarm {
         }
         let life = Duration::from_millis(lease.life_milliseconds);
         own.site_held = Bitmap::from_bytes(held, own.have.length()).unwrap_or_else(|_| Bitmap::new(own.have.length()));
-        own.lease = Some(OwnLease { signed, rank: lease.rank(), expires_at: now.after(life), renew_at: now.after(life / 2) });
+        own.lease =
+            Some(OwnLease { signed, rank: lease.rank(), expires_at: now.after(life), renew_at: now.after(life / 2) });
         let origins: Vec<NodeId> =
             self.peers.iter().filter(|(_, state)| state.place == Place::Origin).map(|(peer, _)| *peer).collect();
         for peer in origins {

@@ -242,7 +242,9 @@ impl std::fmt::Display for Attention {
             Self::TableDiffered { operations } => {
                 write!(f, "the router's table differed from the journal; {operations} operations repair it")
             }
-            Self::Superseded { by } => write!(f, "the router holds rows of a later epoch ({by:?}); this station stands down"),
+            Self::Superseded { by } => {
+                write!(f, "the router holds rows of a later epoch ({by:?}); this station stands down")
+            }
             Self::GrantRefused(reason) | Self::RowIndexes(reason) => f.write_str(reason),
         }
     }

@@ -165,7 +165,8 @@ impl StationMachine {
         let probed = session.probed.as_ref().or(nothing_to_probe.then_some(&none));
         let faults: Vec<String> = session.checked.iter().chain(probed).flatten().cloned().collect();
         if !faults.is_empty() {
-            let reason = format!("{}; the mapping was taken away, retry the session once it is mended", faults.join("; "));
+            let reason =
+                format!("{}; the mapping was taken away, retry the session once it is mended", faults.join("; "));
             return Some(StationEvent::VerificationFailed { at, session: id, reason });
         }
         (session.checked.is_some() && probed.is_some()).then_some(StationEvent::Verified { at, session: id })
@@ -188,9 +189,10 @@ impl StationMachine {
     }
 
     fn watch_withdrawal(&mut self, now: Now, node: NodeId) {
-        let withdrawn = self.state.current(node).is_some_and(|(_, session)| {
-            session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn)
-        });
+        let withdrawn = self
+            .state
+            .current(node)
+            .is_some_and(|(_, session)| session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn));
         let revoked = self.state.hosts.get(&node).is_some_and(|host| host.revoked);
         if withdrawn && !revoked {
             let until = now.monotonic.after(self.setup.timing.withdraw_patience);

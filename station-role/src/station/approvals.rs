@@ -28,7 +28,11 @@ pub fn check_binding(approval: &Approval, id: SessionId, session: &Session, epoc
         return Err(format!("it is for session {}", approval.session));
     }
     if approval.plan != plan.plan {
-        return Err(format!("it is for plan {}, but plan {} is in force", approval.plan.0.short(), plan.plan.0.short()));
+        return Err(format!(
+            "it is for plan {}, but plan {} is in force",
+            approval.plan.0.short(),
+            plan.plan.0.short()
+        ));
     }
     if bound != planned {
         return Err("it names other images than the plan".to_owned());
@@ -48,9 +52,11 @@ impl StationMachine {
             self.take_probe(now, attempt, &probe);
         }
         for (session, revision) in word.profiles_durable {
-            let news = self.state.sessions.get(&session).is_some_and(|found| {
-                found.profile_durable < revision && revision <= found.profile_revision
-            });
+            let news = self
+                .state
+                .sessions
+                .get(&session)
+                .is_some_and(|found| found.profile_durable < revision && revision <= found.profile_revision);
             if news {
                 self.journal(StationEvent::ProfileDurable { session, revision });
             }
@@ -108,7 +114,8 @@ impl StationMachine {
         }
         let seen: BTreeSet<u16> = probe.ports.iter().map(|(port, _)| *port).collect();
         let declared = session.plan.iter().flat_map(|plan| &plan.probes);
-        let missing = declared.filter(|(port, _)| !seen.contains(port)).map(|(port, _)| format!("port {port} was not probed"));
+        let missing =
+            declared.filter(|(port, _)| !seen.contains(port)).map(|(port, _)| format!("port {port} was not probed"));
         let faults = probe.ports.iter().filter_map(|(port, fault)| {
             fault.as_ref().map(|fault| format!("port {port} at {}: {fault}", probe.mapped))
         });
@@ -179,9 +186,7 @@ impl StationMachine {
 
     /// A delay that is over leads to a new question, never to an approval (R91).
     fn expire_delays(&mut self, now: Now) {
-        let over = |session: &Session| {
-            matches!(session.approval, ApprovalState::Delayed { until: Some(until), .. } if until <= now.wall)
-        };
+        let over = |session: &Session| matches!(session.approval, ApprovalState::Delayed { until: Some(until), .. } if until <= now.wall);
         let sessions: Vec<SessionId> =
             self.state.sessions.iter().filter(|(_, session)| over(session)).map(|(id, _)| *id).collect();
         for session in sessions {

@@ -234,9 +234,10 @@ impl StationMachine {
     }
 
     pub(super) fn on_mapped(&mut self, now: Now, node: NodeId, inside: Ipv4Addr, mapped: Ipv4Addr) {
-        let news = self.state.hosts.get(&node).is_some_and(|host| {
-            host.binding == Binding::Bound && host.inside == inside && host.mapped != Some(mapped)
-        });
+        let news =
+            self.state.hosts.get(&node).is_some_and(|host| {
+                host.binding == Binding::Bound && host.inside == inside && host.mapped != Some(mapped)
+            });
         if news {
             self.journal(StationEvent::Mapped { at: now.wall, node, mapped });
         }
@@ -301,9 +302,5 @@ fn check_bounds(report: &HostReport) -> Result<(), Refusal> {
         && report.events.iter().all(|event| text_of(&event.body) <= EVENT_TEXT_BYTES_MAX)
         && (1..=MACHINE_IDENTIFIER_BYTES_MAX).contains(&report.machine_identifier.len())
         && report.host_name.len() <= HOST_NAME_BYTES_MAX;
-    if fits {
-        Ok(())
-    } else {
-        Err(Refusal::new(RefusalKind::TooLarge, "a part of the report is longer than allowed"))
-    }
+    if fits { Ok(()) } else { Err(Refusal::new(RefusalKind::TooLarge, "a part of the report is longer than allowed")) }
 }

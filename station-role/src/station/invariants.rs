@@ -43,7 +43,10 @@ impl StationMachine {
             assert!(!session.begun || session.staged, "{id} installs what it does not hold");
             assert!(!session.verified || (approved && session.installed), "{id} is verified without an approval");
             let complete = session.end.as_ref().is_some_and(|end| end.stage == Stage::Complete);
-            assert!(!complete || (session.verified && session.html.is_some()), "{id} is complete without being verified");
+            assert!(
+                !complete || (session.verified && session.html.is_some()),
+                "{id} is complete without being verified"
+            );
             assert!(
                 session.events.windows(2).all(|pair| pair[0].number < pair[1].number),
                 "{id} has its events out of order"
@@ -72,6 +75,9 @@ impl StationMachine {
                 *under_way.entry(group.unwrap_or_default()).or_default() += usize::from(group.is_some());
             }
         }
-        assert!(under_way.values().all(|count| *count <= 1), "two members of one cluster install at once: {under_way:?}");
+        assert!(
+            under_way.values().all(|count| *count <= 1),
+            "two members of one cluster install at once: {under_way:?}"
+        );
     }
 }

@@ -120,7 +120,8 @@ impl StationMachine {
 
     fn on_epoch_changed(&mut self, now: Now, setup: StationSetup) {
         if setup.node != self.setup.node {
-            return self.stand_down(format!("the charter of epoch {} designates {} as station", setup.epoch, setup.node));
+            return self
+                .stand_down(format!("the charter of epoch {} designates {} as station", setup.epoch, setup.node));
         }
         if setup.epoch < self.setup.epoch {
             return;

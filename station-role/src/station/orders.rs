@@ -135,9 +135,7 @@ impl Session {
         if let Some(reason) = host.suspect.as_ref().or(self.attention.as_ref()) {
             return Order::Wait(WaitReason::Attention(reason.clone()));
         }
-        let wait_slot = || {
-            Order::Wait(around.wait.cloned().unwrap_or(WaitReason::Slots { place: 1, limit: 1 }))
-        };
+        let wait_slot = || Order::Wait(around.wait.cloned().unwrap_or(WaitReason::Slots { place: 1, limit: 1 }));
         match (self.stage(host, around.policies), &self.plan) {
             (Stage::Open, _) if self.survey.is_some() && !self.survey_again => Order::Wait(WaitReason::Survey),
             (Stage::Open, _) => Order::Survey,

@@ -227,7 +227,8 @@ impl StationMachine {
 
 /// The mapped address belongs to the generation that is verified under it, and to the one that is being verified.
 fn mapped_of(session: &Session, host: &Host, is_current: bool) -> Option<Ipv4Addr> {
-    let serves = session.verified || (is_current && session.is_approved() && session.installed && session.end.is_none());
+    let serves =
+        session.verified || (is_current && session.is_approved() && session.installed && session.end.is_none());
     host.mapped.filter(|_| serves)
 }
 

@@ -322,9 +322,7 @@ impl StationState {
     fn note(&mut self, sequence: Sequence, event: &StationEvent) {
         let session = match (event.session(), event.host()) {
             (Some(id), _) => Some(id),
-            (None, Some(node)) => {
-                self.hosts.get(&node).map(|host| SessionId { node, generation: host.generation })
-            }
+            (None, Some(node)) => self.hosts.get(&node).map(|host| SessionId { node, generation: host.generation }),
             (None, None) => None,
         };
         let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) else { return };
@@ -429,7 +427,9 @@ impl StationEvent {
         let by = |who: &str| if who.is_empty() { String::new() } else { format!(" by {who}") };
         let line = match self {
             Self::Opened { at, by: who, .. } => (at, format!("Opened{}.", by(who))),
-            Self::SurveyOpened { at, descriptor, .. } => (at, format!("Survey read: descriptor {}.", descriptor.short())),
+            Self::SurveyOpened { at, descriptor, .. } => {
+                (at, format!("Survey read: descriptor {}.", descriptor.short()))
+            }
             Self::Planned { at, summary, .. } => {
                 (at, format!("Plan {} selected: {}.", summary.plan.0.short(), summary.packages.join(", ")))
             }

@@ -17,7 +17,11 @@ fn at_stage(world: &World, host: u8, stage: Stage) -> bool {
 }
 
 fn run_to(world: &mut World, host: u8, stage: Stage) {
-    assert!(world.run_until(2000, |world| at_stage(world, host, stage)), "{:?} instead of {stage:?}", world.stage(host));
+    assert!(
+        world.run_until(2000, |world| at_stage(world, host, stage)),
+        "{:?} instead of {stage:?}",
+        world.stage(host)
+    );
 }
 
 /// A host that waits for headquarters, which delays for a long time.
@@ -62,7 +66,11 @@ fn an_approval_binds_session_plan_images_and_epoch() {
         decide(&mut world, bad.clone());
         assert_eq!(world.stage(1), Stage::Delayed, "{bad:?}");
     }
-    assert_eq!(world.attentions.iter().filter(|text| text.contains("was not accepted")).count(), 3, "plan, images, epoch");
+    assert_eq!(
+        world.attentions.iter().filter(|text| text.contains("was not accepted")).count(),
+        3,
+        "plan, images, epoch"
+    );
     decide(&mut world, good);
     assert_eq!(world.stage(1), Stage::Approved);
 }
@@ -87,11 +95,9 @@ fn a_delay_holds_with_its_reason_and_its_end_asks_again() {
 
 #[test]
 fn a_denied_host_is_marked_and_its_agent_treated_by_policy() {
-    for (action, expected) in [
-        (DeniedAction::Stop, Some(false)),
-        (DeniedAction::Uninstall, Some(true)),
-        (DeniedAction::Leave, None),
-    ] {
+    for (action, expected) in
+        [(DeniedAction::Stop, Some(false)), (DeniedAction::Uninstall, Some(true)), (DeniedAction::Leave, None)]
+    {
         let mut world = World::new(3, &[Fate::IsDenied], 10);
         world.setup.policies.on_denied = action;
         world.crash_station();
@@ -257,9 +263,8 @@ fn members_of_one_cluster_follow_each_other() {
 #[test]
 fn the_queue_goes_by_priority_then_by_arrival_and_hosts_see_their_place() {
     let mut world = World::new(13, &[Fate::Completes; 4], 1);
-    let all_queued = world.run_until(200, |world| {
-        (1..=4).filter(|host| at_stage(world, *host, Stage::Queued)).count() == 3
-    });
+    let all_queued =
+        world.run_until(200, |world| (1..=4).filter(|host| at_stage(world, *host, Stage::Queued)).count() == 3);
     assert!(all_queued);
     let place = |world: &World, host: u8| world.station.machine.session(world.current(host)).unwrap().place;
     let mut queued: Vec<(u32, u8)> = (1..=4).filter_map(|host| Some((place(&world, host)?, host))).collect();
@@ -426,7 +431,8 @@ fn order_words(order: &Order) -> String {
 
 #[test]
 fn the_book_shows_the_tables_that_the_code_makes() {
-    let book = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/protocol/session.md")).unwrap();
+    let book =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/protocol/session.md")).unwrap();
     let fates = [
         Fate::Completes,
         Fate::IsDenied,

@@ -76,9 +76,11 @@ fn run(seed: u64, fates: &[Fate], slots: u32, loss_percent: u64, crash_percent: 
         assert!(events.windows(2).all(|pair| pair[0].number + 1 == pair[1].number), "events of {id} have gaps");
     }
     let kept = world.run_until(600, |world| {
-        world.fates.iter().filter(|(_, fate)| expected(**fate) == Stage::Complete).all(|(host, _)| {
-            world.kept_reports.contains_key(host)
-        })
+        world
+            .fates
+            .iter()
+            .filter(|(_, fate)| expected(**fate) == Stage::Complete)
+            .all(|(host, _)| world.kept_reports.contains_key(host))
     });
     assert!(kept, "a complete host has no report");
 }

@@ -153,11 +153,7 @@ fn runs_to_a_mapping_and_back(kill_always: bool) {
     assert_eq!(site.stage(), Stage::Approved, "no address is granted yet");
     assert!(site.draft.wants_batch);
     let (first, last) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 16));
-    let grant = AddressGrant {
-        site: site.setup.station.site.clone(),
-        serial: 1,
-        batch: AddressBatch { first, last },
-    };
+    let grant = AddressGrant { site: site.setup.station.site.clone(), serial: 1, batch: AddressBatch { first, last } };
     site.tell(StationInput::Headquarters(Box::new(HeadquartersWord { grants: vec![grant], ..Default::default() })));
     assert_eq!(site.stage(), Stage::Mapped);
     assert_eq!(site.table.rows.len(), 1);

@@ -84,7 +84,11 @@ where
     /// Writes the journal if `sync`, and takes the outputs that may go.
     pub fn drain(&mut self, sync: bool) -> Vec<M::Output> {
         while let Some(record) = self.machine.poll_record() {
-            assert_eq!(record.sequence.0, self.journal.last().map_or(0, |last| last.sequence.0) + 1, "gap in a journal");
+            assert_eq!(
+                record.sequence.0,
+                self.journal.last().map_or(0, |last| last.sequence.0) + 1,
+                "gap in a journal"
+            );
             self.journal.push(record);
         }
         while let Some(output) = self.machine.poll_output() {
