@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`words`] | inputs and outputs of the machine, and what goes with them |
 //! | [`state`] | what is known, as the fold of the journal |
+//! | `event` | what is written to the journal |
 //! | `transitions` | how an event changes what is known |
 //! | `orders` | stage and order of a session as pure functions of its facts |
 //! | `advance` | what follows from the facts: events, work, directives, deadlines |
@@ -30,6 +31,7 @@
 //! moves, so a successor's revisions are higher too.
 mod advance;
 mod approvals;
+mod event;
 mod intake;
 mod invariants;
 pub mod leases;

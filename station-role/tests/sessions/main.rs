@@ -1,5 +1,7 @@
 //! Sessions from end to end: both machines against a scripted world.
 #![allow(clippy::unwrap_used)]
+mod process;
+mod random;
 mod rules;
 mod schedules;
 mod site;

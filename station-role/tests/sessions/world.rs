@@ -7,7 +7,7 @@ use std::{
 use branchline_protocol::{
     charter::{Approval, Decision, ProbeResult, SiteLimits, SitePolicies},
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SurveyHash},
-    machine::{Journaled, Machine, Record, Sequence, Sequenced},
+    machine::Machine,
     report::{EventBody, StepOutcome},
     session::{Directive, HostInput, HostMachine, HostOutput, HostReport, HostSetup, InstallerEvent},
     time::{Monotonic, Now, UnixSeconds},
@@ -16,6 +16,8 @@ use branchline_station_role::station::{
     HeadquartersWord, PlanSummary, SiteReportDraft, StationInput, StationMachine, StationOutput, StationSetup,
     StationTiming, SurveyFacts,
 };
+
+use super::{process::Process, random::Random};
 
 pub fn node(number: u8) -> NodeId {
     NodeId([number; 32])
@@ -31,78 +33,6 @@ pub enum Fate {
     FailsToInstall,
     FailsItsCheck,
     Conflicts,
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough for schedules.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-}
-
-/// A machine, its journal and the outputs that wait for it.
-pub struct Process<M: Journaled> {
-    pub machine: M,
-    journal: Vec<Record<M::Event>>,
-    durable: Sequence,
-    waiting: Vec<Sequenced<M::Output>>,
-    pub incarnation: u32,
-}
-
-impl<M: Journaled> Process<M>
-where
-    M::Event: Clone,
-{
-    pub fn start(setup: M::Setup, now: Now) -> Self {
-        let machine = M::recover(setup, now, Vec::new());
-        Self { machine, journal: Vec::new(), durable: Sequence(0), waiting: Vec::new(), incarnation: 0 }
-    }
-
-    /// Kills it and starts it again from what was durable.
-    pub fn crash(&mut self, setup: M::Setup, now: Now) {
-        let durable = self.durable;
-        self.journal.retain(|record| record.sequence <= durable);
-        self.waiting.clear();
-        self.machine = M::recover(setup, now, self.journal.clone());
-        self.incarnation += 1;
-    }
-
-    /// Writes the journal if `sync`, and takes the outputs that may go.
-    pub fn drain(&mut self, sync: bool) -> Vec<M::Output> {
-        while let Some(record) = self.machine.poll_record() {
-            assert_eq!(
-                record.sequence.0,
-                self.journal.last().map_or(0, |last| last.sequence.0) + 1,
-                "gap in a journal"
-            );
-            self.journal.push(record);
-        }
-        while let Some(output) = self.machine.poll_output() {
-            self.waiting.push(output);
-        }
-        if sync {
-            self.durable = self.journal.last().map_or(Sequence(0), |last| last.sequence);
-        }
-        let durable = self.durable;
-        let (go, wait) = std::mem::take(&mut self.waiting).into_iter().partition(|output| output.after <= durable);
-        self.waiting = wait;
-        let go: Vec<Sequenced<M::Output>> = go;
-        go.into_iter().map(|sequenced| sequenced.output).collect()
-    }
 }
 
 enum Happening {
