@@ -1,4 +1,5 @@
 //! `branchline survey` as a program calls it: what it writes, and how it fails.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 mod survey_support;

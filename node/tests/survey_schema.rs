@@ -1,4 +1,5 @@
 //! The strict reader and the published schema give the same verdict, on good and on bad documents (R46, bad input).
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 mod survey_support;

@@ -1,4 +1,5 @@
 //! The survey script itself, under every shell that is here, on this machine and on made-up roots (R40, R43-R46, R49).
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 mod survey_support;

@@ -1,4 +1,5 @@
 //! Any descriptor survives its print, and no document makes the reader panic (R46).
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use branchline_protocol::limits;

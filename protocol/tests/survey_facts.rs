@@ -1,4 +1,5 @@
 //! The book's page of facts says what is so: its names are there, and its examples are rules.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use branchline_protocol::catalogue::rule::{Facts, Rule};

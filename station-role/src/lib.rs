@@ -1,4 +1,5 @@
 //! The pure part of the roles that hold authority.
+#![forbid(unsafe_code)]
 
 pub mod addresses;
 pub mod headquarters;

@@ -168,7 +168,7 @@ impl Root {
             "# a comment nas:/no /no nfs defaults\n\
              /dev/sda1 / ext4 defaults 0 1\n\
              nas.example.org:/export/data\t/srv/data nfs4 rw,hard 0 0\n\
-             //files/share /mnt/with\\040space cifs credentials=/root/c,password=hunter2 0 0\n",
+             //files/share /mnt/with\\040space cifs credentials=/etc/c,password=hunter2 0 0\n",
         );
         root.file("proc/mounts", "nas.example.org:/export/data /srv/data nfs4 rw 0 0\nproc /proc proc rw 0 0\n");
         root.file("etc/multipath.conf", "multipaths {\n  multipath {\n    wwid 3600508b4\n  }\n}\n");
