@@ -5,4 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod decoders;
 pub mod lab;

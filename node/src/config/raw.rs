@@ -57,7 +57,7 @@ pub struct InstallerConfig {
 
 impl Default for InstallerConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("installer.sock") }
+        Self { socket: PathBuf::from("/run/branchline/installer.sock") }
     }
 }
 

@@ -35,22 +35,37 @@ impl Neighbours {
         self.records.get(&node).map(|(_, addresses)| *addresses)
     }
 
-    /// Nodes of one site, for a peer exchange: those that follow `asker` in the order of identities, so that different
-    /// askers hear of different nodes and the mesh is spread evenly.
-    pub fn exchange(&self, site: &SiteName, asker: NodeId) -> Vec<PeerRecord> {
-        let after = self.records.range(asker..).chain(self.records.range(..asker));
-        after
-            .filter(|(node, (of, _))| **node != asker && of == site)
-            .take(PEER_RECORDS_MAX)
-            .map(|(node, (_, addresses))| PeerRecord { node: *node, addresses: *addresses })
-            .collect()
+    /// The other nodes of one site, in the circle of identities after `from`.
+    fn circle(&self, site: &SiteName, from: NodeId) -> Vec<PeerRecord> {
+        let after = self.records.range(from..).chain(self.records.range(..from));
+        let others = after.filter(|(node, (of, _))| **node != from && of == site);
+        others.map(|(node, (_, addresses))| PeerRecord { node: *node, addresses: *addresses }).collect()
     }
 
-    /// Whom to dial now: nearest in the order of identities after `own`, up to the wanted degree.
+    /// Nodes of one site, for a peer exchange: the asker's successor in the circle of identities, and others in equal
+    /// steps around it, so that every node is named to somebody and everybody hears of all parts of the site.
+    pub fn exchange(&self, site: &SiteName, asker: NodeId) -> Vec<PeerRecord> {
+        let circle = self.circle(site, asker);
+        let step = circle.len().div_ceil(PEER_RECORDS_MAX).max(1);
+        circle.into_iter().step_by(step).collect()
+    }
+
+    /// Whom to dial now: the two successors, and nodes a sixteenth, an eighth, a quarter and half around the circle.
+    /// With such distances any node is reached in about log2(N) hops while the station is away; with successors alone it
+    /// would be N / 6.
     pub fn to_dial(&self, site: &SiteName, own: NodeId, connected: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
-        let wanted = CONTROL_NEIGHBOURS_MAX / 2;
-        let circle = self.exchange(site, own).into_iter().map(|record| record.node).take(wanted);
-        circle.filter(|node| !connected(*node)).collect()
+        let circle = self.circle(site, own);
+        let count = circle.len();
+        let mut places = vec![0, 1, count / 16, count / 8, count / 4, count / 2];
+        places.sort_unstable();
+        places.dedup();
+        let chosen = places.into_iter().filter_map(|place| circle.get(place)).map(|record| record.node);
+        chosen.filter(|node| !connected(*node)).collect()
+    }
+
+    /// Every known node of a site.
+    pub fn all(&self, site: &SiteName, own: NodeId) -> Vec<PeerRecord> {
+        self.circle(site, own)
     }
 }
 
@@ -74,7 +89,29 @@ mod tests {
             dialled.extend(dial);
         }
         assert_eq!(dialled.len(), 200);
+        assert!(hops_to_reach_all(&neighbours, &site) <= 8, "half the circle in each hop: log2(200) is 7.6");
         let other: SiteName = "store-18".parse().unwrap();
         assert!(neighbours.exchange(&other, NodeId([0; 32])).is_empty());
+    }
+
+    /// Hops from node 0 until everybody is reached over dialled connections, which carry both ways.
+    fn hops_to_reach_all(neighbours: &Neighbours, site: &SiteName) -> usize {
+        let nodes: Vec<NodeId> = (0..200u8).map(|number| NodeId([number; 32])).collect();
+        let mut edges = std::collections::BTreeSet::new();
+        for node in &nodes {
+            for other in neighbours.to_dial(site, *node, |_| false) {
+                edges.insert((*node, other));
+                edges.insert((other, *node));
+            }
+        }
+        let mut reached = std::collections::BTreeSet::from([nodes[0]]);
+        for hops in 0..200 {
+            if reached.len() == nodes.len() {
+                return hops;
+            }
+            let next: Vec<NodeId> = edges.iter().filter(|(from, _)| reached.contains(from)).map(|edge| edge.1).collect();
+            reached.extend(next);
+        }
+        usize::MAX
     }
 }

@@ -539,7 +539,7 @@ impl Service {
     fn publish_records(&self) {
         let mut records = Vec::new();
         for site in self.documents.sites() {
-            let found = self.neighbours.exchange(&site, self.documents.node());
+            let found = self.neighbours.all(&site, self.documents.node());
             records.extend(found.into_iter().map(|record| (site.clone(), record)));
         }
         self.records_sender.send_replace(records);

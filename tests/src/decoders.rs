@@ -1,0 +1,87 @@
+//! Every decoder that takes bytes from outside, by name: what the fuzz targets and the property test feed.
+//!
+//! A decoder may refuse; it may not panic, and what it accepts must survive its own encoder.
+use branchline_protocol::{
+    catalogue::{Catalogue, SitePolicy},
+    charter::{Charter, JoinToken, Lease, Membership, Revocations, Sealed, Signed, Warrant},
+    content::Pack,
+    limits,
+    survey::Descriptor,
+    wire::{
+        bulk::BulkMessage,
+        codec,
+        control::{ControlAnswer, ControlRequest},
+    },
+};
+use branchline_station_role::router::table_xml;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A decoder's name and the function that feeds it.
+pub type Decoder = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const DECODERS: [Decoder; 12] = [
+    ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
+    ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
+    ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
+    ("sealed", |bytes| wire::<Sealed>(bytes, limits::SEALED_SURVEY_BYTES_MAX)),
+    ("manifest", |bytes| {
+        if let Ok(pack) = Pack::decode(bytes) {
+            assert_eq!(pack.manifest().encode().expect("an accepted manifest encodes"), bytes);
+        }
+    }),
+    ("descriptor", |bytes| {
+        if let Ok(descriptor) = Descriptor::parse(bytes) {
+            let printed = descriptor.print();
+            let again = Descriptor::parse(printed.as_bytes()).expect("what is printed can be read");
+            assert_eq!(again.print(), printed);
+        }
+    }),
+    ("signed_documents", |bytes| {
+        json::<Signed<Charter>>(bytes);
+        json::<Signed<Warrant>>(bytes);
+        json::<Signed<Membership>>(bytes);
+        json::<Signed<Revocations>>(bytes);
+        json::<Signed<Lease>>(bytes);
+        json::<Signed<Catalogue>>(bytes);
+        json::<Signed<SitePolicy>>(bytes);
+    }),
+    ("charter", |bytes| {
+        if let Ok(charter) = serde_json::from_slice::<Charter>(bytes) {
+            let _ = charter.check();
+        }
+    }),
+    ("join_token", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            let _ = Signed::<JoinToken>::from_text(text);
+        }
+    }),
+    ("catalogue_toml", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            let _ = branchline_protocol::catalogue::PackageDefinition::from_toml(text);
+        }
+    }),
+    ("policy_toml", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            let _ = SitePolicy::from_toml(text);
+        }
+    }),
+    ("nat_table_xml", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            let _ = table_xml::parse(text);
+        }
+    }),
+];
+
+fn wire<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) {
+    if let Ok(message) = codec::decode::<T>(bytes, limit) {
+        let again = codec::encode(&message, limit).expect("what was decoded can be encoded");
+        assert!(codec::decode::<T>(&again, limit).is_ok());
+    }
+}
+
+fn json<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    if let Ok(document) = serde_json::from_slice::<T>(bytes) {
+        assert!(serde_json::to_vec(&document).is_ok());
+    }
+}
