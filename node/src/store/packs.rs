@@ -352,12 +352,17 @@ impl PackStore {
 
     fn register(&self, pack: &Arc<Pack>) -> Result<Arc<PackFile>, PackStoreError> {
         let directory = &self.inner.directory;
+        // Held to the end: two wishes at once must not make two files, of which the second forgets the first's frames.
+        let mut packs = lock(&self.inner.packs);
+        if let Some(file) = packs.get(&pack.id()) {
+            return Ok(Arc::clone(file));
+        }
         let file = Arc::new(PackFile::open(directory, Arc::clone(pack))?);
         let path = directory.join(format!("{}.manifest", pack.id()));
         let bytes = pack.manifest().encode();
         let bytes = bytes.map_err(|source| PackStoreError::Manifest { path: path.clone(), source })?;
         write_atomically(&path, &bytes)?;
-        lock(&self.inner.packs).insert(pack.id(), Arc::clone(&file));
+        packs.insert(pack.id(), Arc::clone(&file));
         Ok(file)
     }
 

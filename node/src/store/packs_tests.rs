@@ -119,3 +119,24 @@ fn frames_are_committed_without_being_asked() {
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Recorded failure: three plans wished for one pack at once, and the file made last forgot the frames of the first.
+#[test]
+fn wishes_for_one_pack_at_once_share_one_file() {
+    let (directory, origin, pack) = stores();
+    let host = PackStore::open(&directory.path().join("host")).unwrap();
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let (host, origin, pack, start) = (&host, &origin, &pack, &start);
+            scope.spawn(move || {
+                start.wait();
+                host.add(pack).unwrap();
+                if index < pack.frames() {
+                    host.write_frame(pack.id(), index, &origin.read_frame(pack.id(), index).unwrap()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(host.have(pack.id()).unwrap().count(), pack.frames().min(8));
+}
