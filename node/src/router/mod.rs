@@ -26,8 +26,8 @@ impl RouterDriver {
     ///
     /// # Errors
     /// [`RouterConfigError`] where the configuration or the credentials cannot be used.
-    pub fn from_config(config: RouterConfig) -> Result<Self, RouterConfigError> {
-        Ok(Self::Snmp(SnmpRouter::new(config)?))
+    pub fn from_config(config: RouterConfig, map_name: &str) -> Result<Self, RouterConfigError> {
+        Ok(Self::Snmp(SnmpRouter::new(config)?.with_map_name(map_name)))
     }
 
     /// Performs one operation and reads back what it did. Ends within a minute in any case.

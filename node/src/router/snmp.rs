@@ -58,6 +58,13 @@ impl SnmpRouter {
         Ok(Self { config, profile, user, client: Mutex::new(None) })
     }
 
+    /// The same driver, which gives its rows this name (1 to 32 octets) instead of the profile's.
+    #[must_use]
+    pub fn with_map_name(mut self, map_name: &str) -> Self {
+        map_name.clone_into(&mut self.profile.map_name);
+        self
+    }
+
     /// What the profile promises.
     #[must_use]
     pub fn properties(&self) -> DriverProperties {

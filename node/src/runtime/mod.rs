@@ -6,6 +6,7 @@
 //! | `clock` | the two clocks |
 //! | `node` | one node: its parts, its roles, what peers may ask |
 //! | `stationing` | taking and leaving the station role |
+//! | `summary` | a plan as the station's sessions see it |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
 //! | `control`, `commands` | what commands may ask |
@@ -23,6 +24,7 @@ mod pump;
 mod shutdown;
 mod station;
 mod stationing;
+mod summary;
 mod surveys;
 
 pub use clock::{Clock, wall_time};

@@ -22,8 +22,8 @@ use branchline_station_role::{
         table_xml::{self, TableDocument},
     },
     station::{
-        HeadquartersWord, MembershipTicket, PlanSummary, SiteInput, SiteMachine, SiteOutput, SiteReportDraft,
-        StationInput, StationOutput, SurveyFacts,
+        HeadquartersWord, MembershipTicket, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, StationInput, StationOutput,
+        SurveyFacts,
     },
 };
 use tokio::sync::oneshot;
@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 use super::{
     node::Node,
     pump::{Effects, PumpHandle},
+    summary::summary_of,
     surveys::OpenError,
     wall_time,
 };
@@ -105,6 +106,7 @@ impl StationContext {
     pub fn notice(&self, text: String) {
         tracing::warn!("{text}");
         self.waiting(|waiting| {
+            waiting.notices.retain(|said| *said != text);
             if waiting.notices.len() >= NOTICES_MAX {
                 waiting.notices.pop_front();
             }
@@ -258,6 +260,7 @@ impl StationContext {
                 }
                 Err(error) if as_refusal(&error).kind == RefusalKind::NotFound => {
                     // No catalogue or policy has reached this station yet: what comes next may bring it.
+                    self.notice(format!("nothing can be selected: {error:#}; publish it at headquarters"));
                     if changes.changed().await.is_err() {
                         return;
                     }
@@ -403,31 +406,6 @@ impl StationContext {
                 reason: "no router is configured; set station.router in node.toml".to_owned(),
             }),
         }
-    }
-}
-
-/// What the session machine needs of a plan.
-fn summary_of(plan: &Plan) -> PlanSummary {
-    let ports = plan.ports();
-    let declared = |scraped: bool| {
-        ports
-            .iter()
-            .filter(move |port| port.scrape || !scraped)
-            .map(|port| (port.port, port.http_path.clone()))
-            .collect::<Vec<_>>()
-    };
-    PlanSummary {
-        plan: plan.hash(),
-        catalogue: plan.catalogue,
-        policy: plan.policy,
-        packs: plan.packs(),
-        images: plan.images(),
-        group: plan.group.as_ref().map(|group| group.name.clone()),
-        packages: plan.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect(),
-        modules: plan.module_names(),
-        thresholds: plan.threshold_values(),
-        probes: declared(false),
-        scrape: declared(true),
     }
 }
 

@@ -90,7 +90,7 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let router_config =
         node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
     let interface = router_config.as_ref().map_or(1, |config| config.interface_index);
-    let router = router_config.map(RouterDriver::from_config).transpose()?;
+    let router = router_config.map(|config| RouterDriver::from_config(config, &map_name(&charter.site))).transpose()?;
     let properties = router.as_ref().map_or(NO_ROUTER, RouterDriver::properties);
     let addresses = AddressSetup::new(charter.epoch(), interface, &map_name(&charter.site), properties)?;
     let setup = SiteSetup { station: StationSetup::of(charter), addresses: with_rest(addresses, charter) };

@@ -136,12 +136,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Writes a small file so that either the old or the new one exists after a crash.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), PackStoreError> {
-    let new = path.with_extension("new");
+    // The manifest and the kept frames of one pack differ in their extension only: it stays in the new name.
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
     let write = || {
-        let mut file = File::create(&new)?;
+        let mut file = File::create(new)?;
         file.write_all(bytes)?;
         file.sync_data()?;
-        fs::rename(&new, path)?;
+        fs::rename(new, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(io_error("write", path))
