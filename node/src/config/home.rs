@@ -4,6 +4,7 @@ use std::{
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
@@ -125,6 +126,9 @@ impl Home {
     }
 }
 
+/// Numbers the temporary files of [`write_atomically`].
+static TEMPORARY_FILES: AtomicU64 = AtomicU64::new(0);
+
 /// Writes a file so that after a crash it is either as before or wholly new: a temporary file in the same directory,
 /// synced, renamed over the old one, the directory synced.
 ///
@@ -134,7 +138,9 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
+        // Two threads may write the same file: each needs a temporary one of its own.
+        let number = TEMPORARY_FILES.fetch_add(1, Ordering::Relaxed);
+        let temporary = parent.join(format!(".{name}.{}-{number}.new", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         let written = file.write_all(content).and_then(|()| file.sync_all());
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
@@ -144,4 +150,23 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         fs::File::open(parent)?.sync_all()
     };
     write().with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_write_one_file_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::thread::scope(|scope| {
+            for text in ["one", "two", "three", "four"] {
+                let path = &path;
+                scope.spawn(move || (0..25).for_each(|_| write_atomically(path, text.as_bytes(), 0o644).unwrap()));
+            }
+        });
+        assert!(["one", "two", "three", "four"].contains(&fs::read_to_string(&path).unwrap().as_str()));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
+    }
 }
