@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod approvals;
 mod catalogue;
 mod charter;
+mod demo;
 mod demo_router;
 mod identity;
 mod init;
@@ -23,6 +24,8 @@ mod sessions;
 mod status;
 pub mod survey;
 mod token;
+
+pub use printer::table;
 
 /// Gets software onto every machine of a site behind a thin line, and knows that it works there.
 ///
@@ -49,6 +52,7 @@ enum Command {
     /// Look at this machine and describe it in one XML document
     Survey(survey::Args),
     Installer(installer::Args),
+    Demo(demo::Args),
     #[command(hide = true)]
     DemoRouter(demo_router::Args),
     Publish(publish::Args),
@@ -68,6 +72,7 @@ enum Command {
 /// Parses the command line, runs the command, and gives the exit code: 0 done, 1 failed (the reason is on standard
 /// error), 2 a wrong command line.
 pub fn main() -> ExitCode {
+    crate::demo::end_with_parent();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(code) => code,
@@ -94,6 +99,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Join(args) => join::run(args),
         Command::Run(args) => run::run(args),
         Command::Survey(args) => survey::run(&args),
+        Command::Demo(args) => demo::run(args),
         Command::DemoRouter(args) => block_on(demo_router::run(args))?,
         Command::Publish(args) => publish::run(args),
         Command::Sessions(args) => sessions::run(args),

@@ -33,4 +33,5 @@ pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
 pub use machine::{machine_identifier, machine_name};
 pub use node::run_node;
 pub use pump::{Effects, Pump, PumpHandle, PumpInputs, channel};
+pub use shutdown::requested as shutdown_requested;
 pub use surveys::{OpenError, OwnSurvey, Surveys};
