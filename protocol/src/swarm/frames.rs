@@ -1,7 +1,7 @@
 //! Frames that arrive, are stored and are served.
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::state::{Durability, PackState, Place, Swarm, SwarmOutput};
+use super::state::{Durability, PackState, Place, Sender, Swarm, SwarmOutput};
 use crate::{
     content::{Bitmap, Pack},
     ids::{NodeId, PackId},
@@ -109,7 +109,7 @@ impl Swarm {
         }
         let Some(state) = self.packs.get_mut(&pack) else { return };
         state.missing.remove(&index);
-        state.storing.insert(index, place == Place::Origin);
+        state.storing.insert(index, Sender { peer, wan: place == Place::Origin });
         if place == Place::Origin {
             state.wan_pending_bytes += length;
         }
@@ -117,35 +117,38 @@ impl Swarm {
         self.say(SwarmOutput::Store { pack, index, bytes, peer });
     }
 
-    /// Ends the time of a frame at the store; gives whether it had crossed the WAN.
-    fn leave_store(&mut self, pack: PackId, index: u32) -> Option<bool> {
+    /// Ends the time of a frame at the store; gives who had sent it.
+    fn leave_store(&mut self, pack: PackId, index: u32) -> Option<Sender> {
         let state = self.packs.get_mut(&pack)?;
-        let wan = state.storing.remove(&index)?;
+        let sender = state.storing.remove(&index)?;
         let length = state.pack.frame_length(index);
         self.storing_bytes -= length;
-        if wan {
+        if sender.wan {
             state.wan_pending_bytes -= length;
         }
-        Some(wan)
+        Some(sender)
     }
 
     pub(super) fn frame_stored(&mut self, now: Monotonic, pack: PackId, index: u32) {
-        let Some(wan) = self.leave_store(pack, index) else { return };
+        let Some(sender) = self.leave_store(pack, index) else { return };
         let Some(state) = self.packs.get_mut(&pack) else { return };
         let length = state.pack.frame_length(index);
         state.have.insert(index);
         if state.holders[index as usize] == 0 {
             state.sole_bytes += length;
         }
-        *(if wan { &mut state.wan_bytes } else { &mut state.lan_bytes }) += length;
+        *(if sender.wan { &mut state.wan_bytes } else { &mut state.lan_bytes }) += length;
         let full = state.have.is_full();
         if full {
             state.durability = Durability::Syncing;
             state.lease = None;
         }
-        for of_peer in self.peers.values_mut().filter_map(|peer| peer.packs.get_mut(&pack)) {
+        let told = self.peers.iter_mut().filter_map(|(peer, state)| Some((peer, state.packs.get_mut(&pack)?)));
+        for (peer, of_peer) in told {
             let lacks = !of_peer.have.as_ref().is_some_and(|have| have.contains(index));
-            if of_peer.interested && lacks {
+            // Who has it need not hear of it, but for the one who sent it: an inlet fetches no more than B beyond what it
+            // knows a second node to hold (R70).
+            if of_peer.interested && (lacks || *peer == sender.peer) {
                 of_peer.announce.push(index);
                 self.announce_at.get_or_insert(now.after(ANNOUNCE_DELAY));
             }

@@ -40,7 +40,7 @@ impl Swarm {
         let sole = own.have.iter().filter(|index| holders[*index as usize] == 0);
         assert_eq!(sole.map(|index| own.pack.frame_length(index)).sum::<u64>(), own.sole_bytes, "sole bytes of {pack}");
         let flying = own.in_flight.iter().filter(|(_, flight)| flight.wan).map(|(index, _)| *index);
-        let pending = flying.chain(own.storing.iter().filter(|(_, wan)| **wan).map(|(index, _)| *index));
+        let pending = flying.chain(own.storing.iter().filter(|(_, sender)| sender.wan).map(|(index, _)| *index));
         let pending: u64 = pending.map(|index| own.pack.frame_length(index)).sum();
         assert_eq!(pending, own.wan_pending_bytes, "bytes of {pack} on the WAN");
         for (index, flight) in &own.in_flight {

@@ -264,6 +264,14 @@ pub(super) struct OwnLease {
     pub renew_at: Monotonic,
 }
 
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    pub peer: NodeId,
+    /// It crossed the WAN.
+    pub wan: bool,
+}
+
 /// One pack. Every frame is in exactly one of `have`, `storing`, `in_flight` and `missing`.
 #[derive(Clone, Debug)]
 pub(super) struct PackState {
@@ -271,8 +279,8 @@ pub(super) struct PackState {
     pub have: Bitmap,
     pub missing: BTreeSet<u32>,
     pub in_flight: BTreeMap<u32, Flight>,
-    /// Frames at the store, and whether they crossed the WAN.
-    pub storing: BTreeMap<u32, bool>,
+    /// Frames at the store, and who sent them.
+    pub storing: BTreeMap<u32, Sender>,
     /// How many neighbours inside the site have each frame.
     pub holders: Vec<u16>,
     /// Bytes of frames that this node has and no neighbour has.
