@@ -72,7 +72,7 @@ fn storms(seeds: std::ops::Range<u64>) {
         panic!("{}\nthe first of them, seed {seed}: {scenario:#?}\n{tail}", list.join("\n"));
     }
     println!("{crashes} crashes, wan_ratio {:.4}", wan_bytes as f64 / pack_bytes as f64);
-    assert!(wan_bytes * 4 <= pack_bytes * 5, "{wan_bytes} bytes for packs of {pack_bytes} bytes");
+    assert!(wan_bytes * 10 <= pack_bytes * 11, "{wan_bytes} bytes for packs of {pack_bytes} bytes");
     assert!(crashes > 50, "only {crashes} crashes: the weather was too good");
 }
 

@@ -22,7 +22,7 @@ mod watch;
 use std::{collections::BTreeMap, time::Duration};
 
 use branchline_protocol::{
-    ids::{Hash, NodeId, SessionId},
+    ids::{Hash, NodeId},
     time::Monotonic,
 };
 
@@ -333,10 +333,6 @@ impl SiteWorld {
             Who::Host(number) => self.start_host(number),
         }
         self.settle(who);
-    }
-
-    fn session_of(&self, node: NodeId) -> Option<SessionId> {
-        self.station.current_session(node)
     }
 
     fn host_number(&self, node: NodeId) -> Option<usize> {

@@ -69,11 +69,6 @@ impl StationNode {
         self.leases.holders.clear();
     }
 
-    /// The session of a host's present generation, by the station's word.
-    pub fn current_session(&self, node: NodeId) -> Option<SessionId> {
-        Some(self.machine.machine()?.station().state().current(node)?.0)
-    }
-
     /// Where a host's session stands, by the station's word.
     pub fn stage(&self, node: NodeId) -> Option<Stage> {
         self.directives.get(&node).map(|directive| directive.stage)
