@@ -86,6 +86,23 @@ fn demo_brings_three_different_hosts_to_the_end_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn demo_that_is_kept_goes_on_until_its_script_ends_it() {
+    let directory = temporary();
+    let payload = directory.path().join("prices.txt");
+    std::fs::write(&payload, "one cup 2.50\n").unwrap();
+    let output = demo(directory.path(), &["--hosts", "1", "--keep", "--payload", payload.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let stop = said.lines().find_map(|line| line.strip_prefix("End it and remove it: ")).unwrap();
+    let kept = Path::new(stop).parent().unwrap();
+    assert_eq!(std::fs::read(kept.join("hosts/till-1/root/opt/demo-payload/prices.txt")).unwrap(), b"one cup 2.50\n");
+    assert!(processes(directory.path()).len() >= 6, "{:#?}", processes(directory.path()));
+    assert!(Command::new(stop).status().unwrap().success());
+    assert_eq!(processes(directory.path()), Vec::<String>::new());
+    assert!(!kept.exists());
+}
+
+#[test]
 fn demo_refuses_wrong_flags() {
     let directory = temporary();
     for wrong in [&["--hosts", "0"][..], &["--hosts", "51"], &["--hosts", "many"], &["--host", "3"]] {

@@ -195,9 +195,9 @@ fn write_stop(site: &Site, processes: &Processes) -> Result<PathBuf> {
     let numbers = numbers.join(" ");
     let script = format!(
         "#!/bin/sh\n# Ends the processes of this demo, by their own numbers, and removes its directory.\n\
-         for process in {numbers}; do kill -TERM -- \"-$process\" 2>/dev/null; done\n\
+         for process in {numbers}; do kill -s TERM -- \"-$process\" 2>/dev/null; done\n\
          for look in $(seq 150); do\n    alive=0\n    for process in {numbers}; do\n        \
-         kill -0 -- \"-$process\" 2>/dev/null && alive=1\n    done\n    [ $alive = 0 ] && break\n    sleep 0.1\ndone\n\
+         kill -s 0 -- \"-$process\" 2>/dev/null && alive=1\n    done\n    [ $alive = 0 ] && break\n    sleep 0.1\ndone\n\
          rm -rf -- '{}'\n",
         site.directory.display()
     );

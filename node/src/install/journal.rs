@@ -282,8 +282,10 @@ mod tests {
             // A crash leaves part of a line.
             let torn = &lines(&[Entry::RollingBack { reason: "never durable".into() }]).unwrap()[..cut];
             OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
-            prop_assert_eq!(Journal::open(&path).unwrap().state(), &held);
-            prop_assert_eq!(Journal::open(&path).unwrap().state(), &held);
+            for _ in 0..2 {
+                let opened = Journal::open(&path).unwrap();
+                prop_assert_eq!(opened.state(), &held);
+            }
         }
 
         #[test]

@@ -419,3 +419,13 @@ fn a_site_of_one_node_is_not_held_back_by_the_bound_on_unshared_bytes() {
     assert!(world.pack.length() > LEASED_BYTES_MAX * 10);
     assert!(world.now < 5_000 * MILLISECOND, "took {} microseconds", world.now);
 }
+
+/// Recorded failure: an inlet never heard that its neighbours held what it had given them, and stood still for 30 s
+/// after each B bytes.
+#[test]
+fn an_inlet_goes_on_as_soon_as_its_neighbours_hold_what_it_brought() {
+    let mut world = World::new(4, 200, 7);
+    world.run();
+    assert!(world.pack.length() > LEASED_BYTES_MAX * 10);
+    assert!(world.now < 10_000 * MILLISECOND, "took {} microseconds", world.now);
+}
