@@ -106,6 +106,8 @@ pub fn remove(host: &Host, name: &str, keep_group: bool) -> Result<(), FileError
         if keep_group && database.starts_with("/etc/g") {
             continue;
         }
+        // A crash may have left the next content beside its place.
+        files::remove_if_there(&files::beside(&host.root().resolve(Path::new(database))?))?;
         let Some(text) = read(host, database)? else { continue };
         let kept: String = text.split_inclusive('\n').filter(|line| line.split(':').next() != Some(name)).collect();
         if kept != text {
