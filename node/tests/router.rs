@@ -38,10 +38,7 @@ impl Drop for Lab {
 }
 
 fn credentials(authentication: &str, privacy: &str) -> RouterCredentials {
-    RouterCredentials {
-        authentication_passphrase: authentication.to_owned(),
-        privacy_passphrase: privacy.to_owned(),
-    }
+    RouterCredentials { authentication_passphrase: authentication.to_owned(), privacy_passphrase: privacy.to_owned() }
 }
 
 /// `net` keeps the tests' mapped addresses apart: they run at the same time.

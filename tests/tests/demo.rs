@@ -68,7 +68,9 @@ fn demo_brings_three_different_hosts_to_the_end_and_leaves_nothing_behind() {
         assert!(host["thresholds"].as_object().unwrap().len() >= 3, "{host:#}");
         let report = PathBuf::from(host["report"].as_str().unwrap());
         let html = std::fs::read_to_string(&report).unwrap();
-        assert!(html.contains(host["name"].as_str().unwrap()) && html.contains(host["mapped_address"].as_str().unwrap()));
+        assert!(
+            html.contains(host["name"].as_str().unwrap()) && html.contains(host["mapped_address"].as_str().unwrap())
+        );
         assert_eq!(faults_of_html(&report), None, "{}", report.display());
     }
     let modules: Vec<BTreeSet<String>> = hosts.iter().map(|host| texts(&host["modules"])).collect();

@@ -148,9 +148,12 @@ fn follow(site: &Site, processes: &mut Processes, progress: &mut Progress, watch
         std::thread::sleep(PAUSE);
     }
     let reports = |name: &String| site.host_home(name).join("reports/report.html");
-    let all_there = || (site.hosts.iter().all(|name| reports(name).exists()) && observed::are_targets(site)).then_some(());
+    let all_there =
+        || (site.hosts.iter().all(|name| reports(name).exists()) && observed::are_targets(site)).then_some(());
     let sessions = observed::sessions(site);
-    if let Some(session) = sessions.values().find(|session| session.stage != branchline_protocol::session::Stage::Complete) {
+    if let Some(session) =
+        sessions.values().find(|session| session.stage != branchline_protocol::session::Stage::Complete)
+    {
         return Err(anyhow!("{} ended as {}: {}", session.host_name, stage_name(session.stage), session.reason));
     }
     watchdog.wait(processes, all_there, "the reports on the hosts, and the hosts in service discovery")?;

@@ -105,10 +105,15 @@ mod tests {
         assert_ne!(first.octet, second.octet);
         assert!(claim(first.octet).is_err(), "held while the demo runs");
         let mut addresses: Vec<Ipv4Addr> = (0..50).map(|number| first.host(number)).collect();
-        addresses.extend([first.headquarters(), first.station(), *match first.router() {
-            SocketAddr::V4(router) => router,
-            SocketAddr::V6(_) => unreachable!(),
-        }.ip()]);
+        addresses.extend([
+            first.headquarters(),
+            first.station(),
+            *match first.router() {
+                SocketAddr::V4(router) => router,
+                SocketAddr::V6(_) => unreachable!(),
+            }
+            .ip(),
+        ]);
         addresses.extend(first.mapped().addresses());
         let count = addresses.len();
         addresses.sort_unstable();

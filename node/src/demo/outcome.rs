@@ -99,7 +99,8 @@ impl HostOutcome {
 impl Outcome {
     /// Puts hosts and traffic together.
     pub fn new(hosts: Vec<HostOutcome>, traffic: Traffic, seconds: f64) -> Self {
-        let ratio = if traffic.payload_bytes == 0 { 0.0 } else { traffic.wan_bytes as f64 / traffic.payload_bytes as f64 };
+        let ratio =
+            if traffic.payload_bytes == 0 { 0.0 } else { traffic.wan_bytes as f64 / traffic.payload_bytes as f64 };
         Self {
             hosts,
             payload_bytes: traffic.payload_bytes,

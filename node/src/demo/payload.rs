@@ -26,7 +26,15 @@ pub struct Prepared {
 pub fn sample_agent(directory: &Path, program: &Path) -> Result<Prepared> {
     let content = std::fs::read(program).with_context(|| format!("reading {}", program.display()))?;
     let content = without_sections(content);
-    prepare(directory, "sample-agent-1.0.0", SAMPLE_AGENT, &mut content.as_slice(), content.len() as u64, "bin/sample-agent", 0o755)
+    prepare(
+        directory,
+        "sample-agent-1.0.0",
+        SAMPLE_AGENT,
+        &mut content.as_slice(),
+        content.len() as u64,
+        "bin/sample-agent",
+        0o755,
+    )
 }
 
 /// Any file: a tar with it, unpacked under `/opt/demo-payload`.

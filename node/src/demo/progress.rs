@@ -99,7 +99,8 @@ fn because(session: &Session) -> String {
 }
 
 fn bar(all: &MultiProgress, name: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:10} {bar:24.green} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{prefix:10} {bar:24.green} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = all.add(ProgressBar::new(WAY.len() as u64)).with_style(style);
     bar.set_prefix(name.to_owned());
     bar

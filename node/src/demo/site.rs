@@ -117,9 +117,25 @@ impl Site {
         let (bundle, prefix) = (self.text("bundle"), self.network.prefix());
         let (station, headquarters) = (self.text("station"), self.text("headquarters"));
         processes.run(&arguments(&[
-            "init", "--bundle", &bundle, "--site", SITE, "--owner", "demo", "--operator", "demo", "--prefix", &prefix,
-            "--station", &format!("{station}/seat.json"), "--headquarters", &format!("{headquarters}/seat.json"),
-            "--adopt", &headquarters, "--adopt", &station,
+            "init",
+            "--bundle",
+            &bundle,
+            "--site",
+            SITE,
+            "--owner",
+            "demo",
+            "--operator",
+            "demo",
+            "--prefix",
+            &prefix,
+            "--station",
+            &format!("{station}/seat.json"),
+            "--headquarters",
+            &format!("{headquarters}/seat.json"),
+            "--adopt",
+            &headquarters,
+            "--adopt",
+            &station,
         ]))?;
         // A real site keeps this key on its approvers' machines; the demo has an automatic rule, which needs it here.
         let approval = Bundle::open(&self.path("bundle"))?.path(BundleKey::Approval.file_name());
@@ -203,8 +219,17 @@ impl Site {
         processes.start(
             &format!("{name}-installer"),
             &arguments(&[
-                "installer", "--socket", &socket, "--state", &part("installer"), "--root", &part("root"), "--owner", &owner,
-                "--outside", "--end-agents",
+                "installer",
+                "--socket",
+                &socket,
+                "--state",
+                &part("installer"),
+                "--root",
+                &part("root"),
+                "--owner",
+                &owner,
+                "--outside",
+                "--end-agents",
             ]),
         )?;
         processes.start(name, &arguments(&["run", "--home", &part("home")]))
@@ -217,8 +242,15 @@ impl Site {
     pub fn publish(&self, processes: &Processes) -> Result<()> {
         write_atomically(&self.path("policy.toml"), POLICY.as_bytes(), 0o644)?;
         processes.run(&arguments(&[
-            "publish", "--home", &self.text("headquarters"), "--policy", &self.text("policy.toml"), "--bundle",
-            &self.text("bundle"), "--catalogue", &self.text("bundle/catalogue"),
+            "publish",
+            "--home",
+            &self.text("headquarters"),
+            "--policy",
+            &self.text("policy.toml"),
+            "--bundle",
+            &self.text("bundle"),
+            "--catalogue",
+            &self.text("bundle/catalogue"),
         ]))?;
         Ok(())
     }

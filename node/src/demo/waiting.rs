@@ -76,12 +76,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// As [`Watchdog::check`].
-    pub fn wait<T>(
-        &self,
-        processes: &mut Processes,
-        mut look: impl FnMut() -> Option<T>,
-        what: &str,
-    ) -> Result<T> {
+    pub fn wait<T>(&self, processes: &mut Processes, mut look: impl FnMut() -> Option<T>, what: &str) -> Result<T> {
         loop {
             if let Some(found) = look() {
                 return Ok(found);

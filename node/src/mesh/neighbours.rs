@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use branchline_protocol::{
     charter::NodeAddresses,
     ids::{NodeId, SiteName},
-    limits::{CONTROL_NEIGHBOURS_MAX, MEMBERS_DEFAULT, PEER_RECORDS_MAX},
+    limits::{MEMBERS_DEFAULT, PEER_RECORDS_MAX},
     wire::control::PeerRecord,
 };
 
@@ -72,6 +72,7 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use branchline_protocol::limits::CONTROL_NEIGHBOURS_MAX;
 
     #[test]
     fn every_node_is_named_to_somebody_and_nobody_dials_more_than_half_the_degree() {
@@ -109,7 +110,8 @@ mod tests {
             if reached.len() == nodes.len() {
                 return hops;
             }
-            let next: Vec<NodeId> = edges.iter().filter(|(from, _)| reached.contains(from)).map(|edge| edge.1).collect();
+            let next: Vec<NodeId> =
+                edges.iter().filter(|(from, _)| reached.contains(from)).map(|edge| edge.1).collect();
             reached.extend(next);
         }
         usize::MAX

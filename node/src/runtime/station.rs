@@ -22,8 +22,8 @@ use branchline_station_role::{
         table_xml::{self, TableDocument},
     },
     station::{
-        HeadquartersWord, MembershipTicket, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, StationInput, StationOutput,
-        SurveyFacts,
+        HeadquartersWord, MembershipTicket, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, StationInput,
+        StationOutput, SurveyFacts,
     },
 };
 use tokio::sync::oneshot;

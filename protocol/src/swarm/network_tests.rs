@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::{Fence, Place, Swarm, SwarmInput, SwarmOutput, SwarmSetup};
+use super::{Fence, Place, Swarm, SwarmInput, SwarmOutput, SwarmSetup, picker::PATIENCE};
 use crate::{
     charter::{Lease, Signed},
     content::{Bitmap, Pack, build_pack, verify_frame},
@@ -364,6 +364,8 @@ proptest! {
         world.assert_all_hold_the_image();
         prop_assert_eq!(world.wan_bytes(), world.pack.length());
         prop_assert_eq!(world.nodes.iter().map(|node| node.duplicates).sum::<u64>(), 0);
+        // Recorded failure: the inlet never heard that others hold its frames, and went on only when it lost patience.
+        prop_assert!(u128::from(world.now) < PATIENCE.as_micros(), "the inlet waited: {} us", world.now);
     }
 
     #[test]
