@@ -1,5 +1,6 @@
 //! No decoder panics, whatever comes (Bad input of issue 2): arbitrary bytes, and real messages with bytes changed.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
 
 use branchline_protocol::{
     limits::CONTROL_MESSAGE_BYTES_MAX,

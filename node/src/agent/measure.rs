@@ -163,8 +163,8 @@ mod tests {
             &[("memory_available_minimum_bytes", all), ("disk_used_warning_percent", 101.0)],
         );
         let measures = Measures::take(&config);
-        assert_eq!(measures.alarms["memory_available_minimum_bytes"], true);
-        assert_eq!(measures.alarms["disk_used_warning_percent"], false);
+        assert!(measures.alarms["memory_available_minimum_bytes"]);
+        assert!(!measures.alarms["disk_used_warning_percent"]);
         let text = measures.text(&config);
         assert!(text.contains("sample_agent_alarm{threshold=\"memory_available_minimum_bytes\"} 1\n"), "{text}");
     }

@@ -576,7 +576,8 @@ impl Service {
         }
         let (cut, stay) = self.refused.drain(..).partition(|(_, at)| *at <= now);
         self.refused = stay;
-        for (connection, _) in Vec::<(ConnectionId, Instant)>::from(cut) {
+        let cut: Vec<(ConnectionId, Instant)> = cut;
+        for (connection, _) in cut {
             self.swarm.close_connection(connection);
         }
         let own = self.documents.node();

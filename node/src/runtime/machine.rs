@@ -19,7 +19,7 @@ pub fn machine_identifier(root: &Path, home: &Home) -> Result<String> {
     }
     let path = home.path("machine-id");
     if !path.exists() {
-        write_atomically(&path, Hash(random_bytes()?).to_string()[..32].as_bytes(), 0o644)?;
+        write_atomically(&path, &Hash(random_bytes()?).to_string().as_bytes()[..32], 0o644)?;
     }
     Ok(fs::read_to_string(&path)?.trim().to_owned())
 }

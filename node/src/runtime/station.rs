@@ -206,10 +206,11 @@ impl StationContext {
             if let Some(host) = self.node.host() {
                 host.input(HostInput::Directive(directive)).await;
             }
-        } else if !answered && self.node.mesh.admitted().borrow().contains_key(&node) {
-            if let Err(error) = self.node.mesh.request(node, ControlRequest::Directive(directive)).await {
-                tracing::debug!(%node, %error, "a directive did not reach the host; its next report fetches it");
-            }
+        } else if !answered
+            && self.node.mesh.admitted().borrow().contains_key(&node)
+            && let Err(error) = self.node.mesh.request(node, ControlRequest::Directive(directive)).await
+        {
+            tracing::debug!(%node, %error, "a directive did not reach the host; its next report fetches it");
         }
     }
 

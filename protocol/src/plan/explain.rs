@@ -74,7 +74,7 @@ fn package_lines(package: &PlannedPackage) -> Vec<String> {
         lines.push(format!("  file       {} (mode {:o}, {} bytes)", file.path, file.mode, file.content.len()));
     }
     if let Some(service) = &package.service {
-        let command = [&[service.program.clone()], &service.arguments[..]].concat().join(" ");
+        let command = [std::slice::from_ref(&service.program), &service.arguments[..]].concat().join(" ");
         lines.push(format!("  service    {}: {command}", service.name));
     }
     if let Some(health) = &package.health {

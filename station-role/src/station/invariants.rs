@@ -39,7 +39,7 @@ impl StationMachine {
         for (id, session) in &self.state.sessions {
             let approved = matches!(session.approval, ApprovalState::Approved { .. });
             assert!(!session.accepted || session.plan.is_some(), "{id} accepted no plan");
-            assert!(!session.plan.is_some() || session.descriptor.is_some(), "{id} has a plan without a survey");
+            assert!(session.plan.is_none() || session.descriptor.is_some(), "{id} has a plan without a survey");
             assert!(!session.begun || session.staged, "{id} installs what it does not hold");
             assert!(!session.verified || (approved && session.installed), "{id} is verified without an approval");
             let complete = session.end.as_ref().is_some_and(|end| end.stage == Stage::Complete);

@@ -216,10 +216,11 @@ impl StationMachine {
             return format!("delayed by {by}: {reason}");
         }
         let wait = self.waits.get(&id.node).filter(|_| is_current);
-        if let Some(trouble) = self.router_trouble.as_ref().filter(|_| wait.is_none() && host.mapped.is_none()) {
-            if session.is_approved() && session.installed {
-                return trouble.clone();
-            }
+        if let Some(trouble) = self.router_trouble.as_ref().filter(|_| wait.is_none() && host.mapped.is_none())
+            && session.is_approved()
+            && session.installed
+        {
+            return trouble.clone();
         }
         wait.map(wait_text).unwrap_or_default()
     }

@@ -329,11 +329,7 @@ impl StationState {
         match event {
             // Progress alone is no news for headquarters.
             StationEvent::ProfileDurable { .. } => return,
-            StationEvent::Reported { events, .. } => {
-                if !events.iter().any(|event| event.body.is_terminal()) {
-                    return;
-                }
-            }
+            StationEvent::Reported { events, .. } if !events.iter().any(|event| event.body.is_terminal()) => return,
             _ => {}
         }
         session.profile_revision = sequence.0;
