@@ -7,3 +7,6 @@
 pub mod binary;
 pub mod decoders;
 pub mod lab;
+pub mod observed;
+pub mod payload;
+pub mod site;

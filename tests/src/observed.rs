@@ -1,0 +1,98 @@
+//! What station and headquarters say of a site, as far as the lab's tests look at it.
+
+use serde::Deserialize;
+
+/// A session as the station tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Session {
+    /// The host's name.
+    pub host_name: String,
+    /// Whether it is the host's present generation.
+    pub is_current: bool,
+    /// Where it stands, in the words of the protocol: `complete`, `denied`...
+    pub stage: String,
+    /// Why it waits or ended.
+    pub reason: String,
+    /// The mapped address.
+    pub mapped: Option<String>,
+    /// The modules that are on.
+    pub modules: Vec<String>,
+    /// Whether both verifications were well.
+    pub verified: bool,
+    /// Whether a report exists.
+    pub has_report: bool,
+    /// Frame bytes over the WAN.
+    pub wan_bytes: u64,
+    /// Frame bytes from inside the site.
+    pub lan_bytes: u64,
+}
+
+/// A host as headquarters' mirror tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct MirroredHost {
+    /// The host's name.
+    pub host_name: String,
+    /// Where its session stands.
+    pub stage: String,
+    /// Whether it is a monitoring target.
+    pub is_target: bool,
+    /// Whether headquarters keeps its report.
+    pub has_report: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Transfers {
+    pub(crate) origin: Vec<OriginRecord>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OriginRecord {
+    pub(crate) pack: String,
+    pub(crate) meter: OriginMeter,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OriginMeter {
+    pub(crate) bytes: u64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Catalogue {
+    pub(crate) packages: Vec<CataloguePackage>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CataloguePackage {
+    pub(crate) payload: CataloguePayload,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CataloguePayload {
+    pub(crate) pack: String,
+    pub(crate) pack_bytes: u64,
+}
+
+/// A pack, and what headquarters sent of it over the WAN.
+#[derive(Clone, Debug)]
+pub struct PackTraffic {
+    /// The pack.
+    pub pack: String,
+    /// Its length: P of R70.
+    pub length_bytes: u64,
+    /// Frame bytes that left headquarters for the site.
+    pub sent_bytes: u64,
+}
+
+impl PackTraffic {
+    /// `wan_ratio` (R70).
+    #[must_use]
+    pub fn wan_ratio(&self) -> f64 {
+        self.sent_bytes as f64 / self.length_bytes as f64
+    }
+}
+
+/// How many sessions stand at a stage.
+#[must_use]
+pub fn count_at(sessions: &[Session], stage: &str) -> usize {
+    sessions.iter().filter(|session| session.stage == stage).count()
+}

@@ -1,0 +1,187 @@
+//! The main job, end to end, on real parts: Debian hosts, a thin line, net-snmp, dpkg, Prometheus.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use branchline_tests::lab::{Lab, Options};
+use branchline_tests::payload;
+use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+
+const HOSTS: [&str; 6] = ["host1", "host2", "host3", "host4", "host5", "host6"];
+/// The host that a person denies.
+const DENIED: &str = "host6";
+/// The rule of headquarters: everybody but one.
+const RULES: &str =
+    "[[headquarters.desk.rules]]\nname = \"all-but-one\"\nwhen = \"host != 'host6'\"\naction = \"approve\"\n";
+/// What control may cost into the site beside payload and headers, in bytes. Measured: payload's headers and control
+/// together were 162 kB for 4.08 MB of payload and six hosts, of which headers are about 140 kB.
+const CONTROL_BYTES: u64 = 100_000;
+
+#[test]
+fn lab_main_job() -> Result<()> {
+    if let Some(reason) = Lab::obstacle() {
+        eprintln!("skipped, there is no site lab: {reason}");
+        return Ok(());
+    }
+    let made = tempfile::tempdir()?;
+    let options = SiteOptions {
+        lab: Options { id: "blmain".to_owned(), ..Options::default() },
+        packages: vec![payload::node_exporter(made.path())?],
+        rules: RULES.to_owned(),
+        charter: String::new(),
+    };
+    let site = Site::up(&options)?;
+    let started = std::time::Instant::now();
+    let before = site.lab().counters()?.wan.received_bytes;
+    site.publish()?;
+    site.lab().prometheus(&format!("http://{}:8080/targets", site.lab().facts().headquarters_address))?;
+    let token = site.token("station", HOSTS.len())?;
+    for host in HOSTS {
+        site.start_host(host, &token)?;
+    }
+    site.wait_for("station", 150, "five complete, one awaits a person", |sessions| {
+        count_at(sessions, "complete") == 5 && count_at(sessions, "awaiting_approval") == 1
+    })?;
+    site.headquarters(&["approvals", "deny", DENIED, "--reason", "not a till"])?;
+    let sessions = site.wait_for("station", 60, "the sixth is denied", |sessions| {
+        count_at(sessions, "complete") == 5 && count_at(sessions, "denied") == 1
+    })?;
+    println!("five complete and one denied after {:.1} s", started.elapsed().as_secs_f64());
+    for session in &sessions {
+        println!(
+            "  {} {} {:?} {:?} wan {} lan {}",
+            session.host_name, session.stage, session.mapped, session.modules, session.wan_bytes, session.lan_bytes
+        );
+    }
+    check_selection(&site, &sessions)?;
+    check_bytes(&site, before)?;
+    check_router(&site, &sessions)?;
+    check_prometheus(&site, &sessions)?;
+    check_reports(&site)?;
+    check_denied(&site)
+}
+
+fn approved(sessions: &[Session]) -> BTreeMap<String, String> {
+    let mapped = |session: &Session| Some((session.host_name.clone(), session.mapped.clone()?));
+    sessions.iter().filter_map(mapped).collect()
+}
+
+/// The survey has chosen: the NFS host has the NFS collectors, the cluster host the one for processes.
+fn check_selection(site: &Site, sessions: &[Session]) -> Result<()> {
+    for session in sessions {
+        let has = |module: &str| session.modules.iter().any(|name| name.rsplit('/').next() == Some(module));
+        let (has_nfs, has_cluster) = (has("nfs"), has("cluster"));
+        assert_eq!((has_nfs, has_cluster), (session.host_name == "host2", session.host_name == "host3"), "{session:?}");
+        let arguments = site.lab().check(&session.host_name, &["cat", "/etc/default/prometheus-node-exporter"])?;
+        assert_eq!(arguments.contains(" --collector.nfs "), has_nfs, "{arguments}");
+        assert_eq!(arguments.contains("--no-collector.nfs"), !has_nfs, "{arguments}");
+        assert_eq!(arguments.contains("--collector.processes"), has_cluster, "{arguments}");
+    }
+    Ok(())
+}
+
+/// R70: every byte of the payload crosses the line once.
+fn check_bytes(site: &Site, before: u64) -> Result<()> {
+    let packs = site.traffic()?;
+    let line = site.lab().counters()?.wan.received_bytes - before;
+    let mut payload = 0;
+    for pack in &packs {
+        println!("pack {} bytes, sent {} bytes, wan_ratio {:.4}", pack.length_bytes, pack.sent_bytes, pack.wan_ratio());
+        assert_eq!(pack.sent_bytes, pack.length_bytes, "wan_ratio is {}", pack.wan_ratio());
+        payload += pack.length_bytes;
+    }
+    println!("the kernel counted {line} bytes into the site: {} beside the payload", line - payload);
+    assert!(line as f64 <= 1.10 * payload as f64 + CONTROL_BYTES as f64, "{line} bytes came over the line");
+    Ok(())
+}
+
+/// The router holds the approved hosts and nobody else, in its table and in its forwarding.
+fn check_router(site: &Site, sessions: &[Session]) -> Result<()> {
+    let mut wanted = BTreeSet::new();
+    for (host, mapped) in approved(sessions) {
+        wanted.insert((mapped, site.lab().address(&host)?));
+    }
+    assert_eq!(wanted.len(), 5, "{sessions:?}");
+    assert!(!approved(sessions).contains_key(DENIED));
+    let table = site.lab().nat_table()?;
+    let forwarded = table.forwarding.inbound.into_iter().map(|mapping| (mapping.global, mapping.local)).collect();
+    assert_eq!(wanted, forwarded);
+    let rows = table.snmp.context("the router does not answer")?;
+    assert!(rows.iter().all(|row| row.status == "active"), "{rows:?}");
+    let told = rows.into_iter().filter_map(|row| Some((row.global?, row.local?))).collect();
+    assert_eq!(wanted, told);
+    let shown: serde_json::Value = site.node_json("station", &["nat", "show"])?;
+    let mappings = shown["mappings"].as_array().context("nat show has no mappings")?;
+    let said: BTreeSet<_> = mappings
+        .iter()
+        .map(|m| (m["mapped"].as_str().unwrap_or("").to_owned(), m["inside"].as_str().unwrap_or("").to_owned()))
+        .collect();
+    assert_eq!(wanted, said);
+    assert!(mappings.iter().all(|mapping| mapping["confirmed"] == true), "{shown}");
+    Ok(())
+}
+
+/// A real Prometheus finds the approved hosts, and scrapes them through the router.
+fn check_prometheus(site: &Site, sessions: &[Session]) -> Result<()> {
+    let up = || -> Result<BTreeMap<String, String>> {
+        let result = site.lab().prometheus_query("up")?;
+        let series = result.as_array().context("no vector")?;
+        let one = |value: &serde_json::Value| {
+            let instance = value["metric"]["instance"].as_str().unwrap_or("").to_owned();
+            (instance, value["value"][1].as_str().unwrap_or("").to_owned())
+        };
+        Ok(series.iter().map(one).collect())
+    };
+    site.wait_until(30, "Prometheus scrapes five hosts", || Ok(up()?.values().filter(|v| *v == "1").count() == 5))
+        .with_context(|| format!("up: {:?}", up()))?;
+    let wanted: BTreeMap<_, _> =
+        approved(sessions).into_values().map(|mapped| (format!("{mapped}:9100"), "1".to_owned())).collect();
+    assert_eq!(up()?, wanted);
+    let mirrored = site.mirror()?;
+    let targets: Vec<_> = mirrored.iter().filter(|h| h.is_target).map(|h| h.host_name.as_str()).collect();
+    assert_eq!(targets, HOSTS[..5]);
+    println!("Prometheus: up == 1 for {:?}", wanted.keys().collect::<Vec<_>>());
+    Ok(())
+}
+
+/// The report of every complete host is at the station, at headquarters and on the host; HTML Tidy accepts it. A denied
+/// host has none, and the command says so.
+fn check_reports(site: &Site) -> Result<()> {
+    let mut count = 0;
+    for host in HOSTS.into_iter().filter(|host| *host != DENIED) {
+        let reports = [
+            ("station", site.node("station", &["report", host])?),
+            ("headquarters", site.headquarters(&["report", host])?),
+            (host, site.node(host, &["report", host])?),
+        ];
+        for (place, html) in reports {
+            assert!(html.contains(host), "the report of {host} at {place} does not name it");
+            let file = site.path(&format!("{host}-{place}.html"));
+            std::fs::write(&file, &html)?;
+            let output = Command::new("tidy").args(["-errors", "-quiet", "-utf8"]).arg(&file).output()?;
+            let words = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "the report of {host} at {place} is not valid:\n{words}");
+            count += 1;
+        }
+    }
+    let said = site.node("station", &["report", DENIED]).err().context("a denied host has a report")?.to_string();
+    assert!(said.contains("no report"), "{said}");
+    println!("{count} reports are valid HTML");
+    Ok(())
+}
+
+/// R92: the agent of a denied host is stopped, its files stay, nothing maps it.
+fn check_denied(site: &Site) -> Result<()> {
+    let answers = |host: &str| -> Result<bool> {
+        let script = "exec 3<>/dev/tcp/127.0.0.1/9100";
+        Ok(site.lab().exec(host, &["bash", "-c", script])?.status.success())
+    };
+    site.wait_until(20, "the denied host's agent is stopped", || Ok(!answers(DENIED)?))?;
+    assert!(answers("host1")?);
+    site.lab().check(DENIED, &["test", "-x", "/usr/bin/prometheus-node-exporter"])?;
+    site.lab().check(DENIED, &["dpkg", "-s", "prometheus-node-exporter"])?;
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! A router that refuses, is full, or does not answer: people are told why, and it goes on by itself afterwards.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use anyhow::Result;
+use branchline_tests::lab::{Lab, Options};
+use branchline_tests::payload;
+use branchline_tests::site::{Site, SiteOptions, count_at};
+
+const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+/// A host, the fault that it meets, and words of what people are told.
+const FAULTS: [(&str, &str, &str); 3] = [
+    ("host1", "read-only", "does not let anyone write"),
+    ("host2", "table-full", "full"),
+    ("host3", "drop-requests", "did not answer"),
+];
+
+#[test]
+fn lab_router_faults() -> Result<()> {
+    if let Some(reason) = Lab::obstacle() {
+        eprintln!("skipped, there is no site lab: {reason}");
+        return Ok(());
+    }
+    let made = tempfile::tempdir()?;
+    let options = SiteOptions {
+        lab: Options { id: "blfault".to_owned(), hosts: FAULTS.len(), ..Options::default() },
+        packages: vec![payload::node_exporter(made.path())?],
+        rules: APPROVE_ALL.to_owned(),
+        charter: String::new(),
+    };
+    let site = Site::up(&options)?;
+    site.publish()?;
+    let token = site.token("station", FAULTS.len())?;
+    for (number, (host, fault, words)) in FAULTS.into_iter().enumerate() {
+        site.lab().fault(fault, "on")?;
+        site.start_host(host, &token)?;
+        site.wait_until(60, &format!("status says {words:?} after the fault {fault}"), || {
+            let status: serde_json::Value = site.node_json("station", &["status"])?;
+            Ok(status["notices"].to_string().contains(words))
+        })?;
+        let status: serde_json::Value = site.node_json("station", &["status"])?;
+        let notices = status["notices"].as_array().cloned().unwrap_or_default();
+        let said = notices.iter().filter_map(|notice| notice.as_str()).find(|notice| notice.contains(words));
+        println!("{fault}: {}", said.unwrap_or_default());
+        let sessions = site.sessions("station")?;
+        assert_eq!(count_at(&sessions, "complete"), number, "{sessions:?}");
+        site.lab().fault("clear", "")?;
+        let mended = std::time::Instant::now();
+        site.wait_for("station", 120, "the host is complete once the router works", |sessions| {
+            count_at(sessions, "complete") == number + 1
+        })?;
+        println!("{fault}: complete {:.1} s after it was mended", mended.elapsed().as_secs_f64());
+    }
+    assert_eq!(site.lab().nat_table()?.forwarding.inbound.len(), FAULTS.len());
+    Ok(())
+}
