@@ -86,7 +86,7 @@ impl SnmpRouter {
         let work = async {
             let client = match slot.take() {
                 Some(client) => client,
-                None => self.connect().await?,
+                None => self.connect(self.config.retries, false).await?,
             };
             let session = Session { router: self, client };
             let result = session.perform(operation).await;
@@ -94,15 +94,32 @@ impl SnmpRouter {
             if !result.as_ref().is_err_and(RouterError::outcome_is_unknown) {
                 *slot = Some(session.client);
             }
-            result
+            match result {
+                Err(silence @ RouterError::NoAnswer { .. }) => Err(self.why_silent().await.unwrap_or(silence)),
+                result => result,
+            }
         };
         timeout(OPERATION_LONGEST, work).await.unwrap_or_else(|_| Err(self.no_answer(OPERATION_LONGEST)))
     }
 
-    async fn connect(&self) -> Result<Client<UdpHandle>, RouterError> {
-        let fixed = Retry::fixed(self.config.retries, Duration::ZERO)
+    /// Why an operation stayed without an answer, if the router tells: it does not know the user or the passphrase.
+    ///
+    /// Such a Report cannot be authenticated and anyone can forge it, so the library drops it on an authenticated
+    /// session, and a wrong passphrase looks like silence. Here one harmless GET is sent that takes such Reports. What
+    /// it learns is a hint for people: [`RouterError::Unauthorised`] leaves the outcome unknown.
+    async fn why_silent(&self) -> Option<RouterError> {
+        let client = self.connect(0, true).await.ok()?;
+        let object = mib::instance(&self.profile, self.profile.status_column, self.config.interface_index, 1);
+        let error = client.get(&Oid::from_slice(&object)).await.err()?;
+        let meaning = self.meaning(0, &error);
+        matches!(meaning, RouterError::Unauthorised { .. }).then_some(meaning)
+    }
+
+    async fn connect(&self, retries: u32, takes_forgeable_reports: bool) -> Result<Client<UdpHandle>, RouterError> {
+        let fixed = Retry::fixed(retries, Duration::ZERO)
             .map_err(|error| RouterError::Malformed { reason: error.to_string() })?;
         Client::builder(self.config.address, Auth::from(self.user.clone()))
+            .allow_unauthenticated_v3_time_correction(takes_forgeable_reports)
             .request_timeout(Duration::from_millis(self.config.request_timeout_milliseconds))
             .retry(fixed)
             // A row is one PDU and must not be split.
@@ -195,7 +212,8 @@ impl Session<'_> {
             return self.read_back(row, inside, mapped).await;
         };
         let refused = self.router.meaning(row.raw(), &error);
-        if refused.outcome_is_unknown() && status(&error).is_none() {
+        if status(&error).is_none() {
+            // The router did not say no: reading the row now would only hide why.
             return Err(refused);
         }
         match self.read_row(row).await? {

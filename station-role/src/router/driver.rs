@@ -243,7 +243,8 @@ pub enum RouterError {
         /// What the operating system said.
         reason: String,
     },
-    /// User or authentication passphrase is wrong.
+    /// User or authentication passphrase is wrong, as the router says. It says so unauthenticated (RFC 3414), so anyone
+    /// may have said it: the outcome counts as unknown.
     #[error("the router at {router} does not accept the SNMPv3 user: {reason}")]
     Unauthorised {
         /// Address of the router.
@@ -327,6 +328,7 @@ impl RouterError {
             self,
             Self::NoAnswer { .. }
                 | Self::Unreachable { .. }
+                | Self::Unauthorised { .. }
                 | Self::HalfDone
                 | Self::RouterFault { .. }
                 | Self::ReadBackDiffers { .. }
