@@ -1,0 +1,103 @@
+//! The station role moves in the middle of a rollout; a host is withdrawn.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use anyhow::{Context, Result, ensure};
+use branchline_tests::lab::{Lab, Options};
+use branchline_tests::payload;
+use branchline_tests::site::{Site, SiteOptions, count_at};
+
+const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
+/// The machine that becomes station: it is a host as well.
+const NEW_STATION: &str = "host3";
+const WITHDRAWN: &str = "host1";
+const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+
+#[test]
+fn lab_move_and_withdraw() -> Result<()> {
+    if let Some(reason) = Lab::obstacle() {
+        eprintln!("skipped, there is no site lab: {reason}");
+        return Ok(());
+    }
+    let made = tempfile::tempdir()?;
+    let options = SiteOptions {
+        lab: Options { id: "blmove".to_owned(), hosts: HOSTS.len(), ..Options::default() },
+        packages: vec![
+            payload::node_exporter(made.path())?,
+            payload::generated(made.path(), "ballast", 12, "true", "true")?,
+        ],
+        rules: APPROVE_ALL.to_owned(),
+        charter: String::new(),
+    };
+    let site = Site::up(&options)?;
+    let token = site.token("station", HOSTS.len())?;
+    for host in HOSTS {
+        site.start_host(host, &token)?;
+    }
+    site.publish()?;
+    move_the_role(&site)?;
+    site.wait_for(NEW_STATION, 180, "all complete at the new station", |sessions| count_at(sessions, "complete") == 3)?;
+    for pack in site.traffic()? {
+        println!(
+            "pack of {} bytes: headquarters sent {} bytes, wan_ratio {:.4}",
+            pack.length_bytes,
+            pack.sent_bytes,
+            pack.wan_ratio()
+        );
+        assert_eq!(pack.sent_bytes, pack.length_bytes);
+    }
+    old_station_is_refused(&site)?;
+    withdraw(&site)
+}
+
+/// Signs a charter that designates another machine, half way through the payload.
+fn move_the_role(site: &Site) -> Result<()> {
+    let length: u64 = site.traffic()?.iter().map(|pack| pack.length_bytes).sum();
+    let sent = || -> Result<u64> { Ok(site.traffic()?.iter().map(|pack| pack.sent_bytes).sum()) };
+    site.lab().check("station", &["cp", "-a", "/var/lib/branchline/sites", "/var/lib/branchline/sites-before"])?;
+    site.wait_until(60, "a third of the payload is in the site", || Ok(sent()? >= length / 3))?;
+    let seat = site.path("new.seat").display().to_string();
+    std::fs::write(&seat, site.node(NEW_STATION, &["identity", "--json"])?)?;
+    let bundle = site.path("bundle").display().to_string();
+    println!("the role moves after {} of {length} bytes", sent()?);
+    site.command(&["charter", "move", "--bundle", &bundle, "--station", &seat])?;
+    site.headquarters(&["charter", "take", &site.charter().display().to_string()]).map(drop)
+}
+
+/// With its old charter in its hands again, the old station gets nowhere.
+fn old_station_is_refused(site: &Site) -> Result<()> {
+    site.lab().kill("station", "run", "TERM")?;
+    let restore = "rm -rf /var/lib/branchline/sites && mv /var/lib/branchline/sites-before /var/lib/branchline/sites";
+    site.lab().check("station", &["sh", "-c", restore])?;
+    site.start_node("station")?;
+    let refused = || Ok(site.node("station", &["token"]).is_err());
+    site.wait_until(30, "the old station stands down", refused)?;
+    let said = site.node("station", &["token"]).err().context("the old station gives tokens")?.to_string();
+    ensure!(said.contains("not station"), "{said}");
+    println!("the old station says: {}", said.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+/// R98: agent, target, mapping and membership go; the report stays.
+fn withdraw(site: &Site) -> Result<()> {
+    let node: serde_json::Value = site.node_json(WITHDRAWN, &["identity"])?;
+    let node = node["node"].as_str().context("no identity")?.to_owned();
+    let inside = site.lab().address(WITHDRAWN)?;
+    site.node(NEW_STATION, &["sessions", "withdraw", WITHDRAWN])?;
+    site.wait_for(NEW_STATION, 60, "the host is withdrawn", |sessions| count_at(sessions, "withdrawn") == 1)?;
+    let gone = || Ok(!site.lab().exec(WITHDRAWN, &["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9100"])?.status.success());
+    site.wait_until(20, "the agent is gone", gone)?;
+    site.wait_until(30, "the target is gone", || {
+        Ok(site.mirror()?.iter().all(|host| host.is_target == (host.host_name != WITHDRAWN)))
+    })?;
+    let table = site.lab().nat_table()?;
+    assert!(table.forwarding.inbound.iter().all(|mapping| mapping.local != inside), "{table:?}");
+    assert_eq!(table.forwarding.inbound.len(), 2, "{table:?}");
+    site.wait_until(30, "the membership is revoked", || {
+        let status: serde_json::Value = site.node_json(NEW_STATION, &["status"])?;
+        Ok(!status["neighbours"].to_string().contains(&node))
+    })?;
+    assert!(site.headquarters(&["report", WITHDRAWN])?.contains(WITHDRAWN));
+    println!("{WITHDRAWN} is withdrawn: no agent, no target, no mapping, no membership; its report stays");
+    Ok(())
+}
