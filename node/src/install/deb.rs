@@ -51,7 +51,15 @@ fn database(host: &Host) -> PathBuf {
 }
 
 fn lock(host: &Host) -> Result<FrontendLock, StepError> {
-    let path = database(host).join("lock-frontend");
+    let frontend = wait_for_lock(host, "lock-frontend")?;
+    // dpkg holds this one itself: one that outlived an installer that was killed has to end before anything is concluded
+    // from what it leaves. The next dpkg takes the lock for itself, so it is let go at once.
+    drop(wait_for_lock(host, "lock")?);
+    Ok(FrontendLock(frontend))
+}
+
+fn wait_for_lock(host: &Host, name: &str) -> Result<File, StepError> {
+    let path = database(host).join(name);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(&path);
     let file = file.map_err(at("open", &path))?;
     let started = Instant::now();
@@ -61,7 +69,7 @@ fn lock(host: &Host) -> Result<FrontendLock, StepError> {
         }
         thread::sleep(Duration::from_millis(250));
     }
-    Ok(FrontendLock(file))
+    Ok(file)
 }
 
 /// dpkg on the host's root, with the environment of an unattended run.
@@ -194,10 +202,13 @@ fn forbid_starts(work: &mut Work<'_>) -> Result<(), StepError> {
 /// # Errors
 /// dpkg cannot remove it either way.
 pub fn purge(host: &Host, name: &str, output: &mut dyn FnMut(&str)) -> Result<(), StepError> {
-    if standing(host, name)? == Standing::Absent {
+    if !database(host).exists() {
         return Ok(());
     }
     let _lock = lock(host)?;
+    if standing(host, name)? == Standing::Absent {
+        return Ok(());
+    }
     let purge = |output: &mut dyn FnMut(&str)| {
         let mut command = dpkg(host);
         command.args(["--force-remove-reinstreq", "--purge", name]);
