@@ -68,6 +68,17 @@ const FORBIDDEN_PATHS: &[&str] = &[
     "HashSet",
 ];
 
+/// Names that a file may use all the same, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[(
+    "protocol/src/catalogue/rule.rs",
+    "HashMap",
+    "cel takes objects in no other form; rules may run macros over lists only, so that its order is never seen",
+)];
+
+fn is_excepted(file: &str, path: &str) -> bool {
+    EXCEPTIONS.iter().any(|(of, name, _)| *of == file && *name == path)
+}
+
 fn metadata() -> Metadata {
     MetadataCommand::new()
         .manifest_path(workspace().join("Cargo.toml"))
@@ -174,8 +185,8 @@ fn pure_rooms_name_no_clock_file_socket_thread_or_random_source() {
             for (number, line) in production_lines(&text) {
                 lines_read += 1;
                 for path in FORBIDDEN_PATHS {
-                    if line.contains(path) {
-                        let file = file.strip_prefix(workspace()).unwrap().display();
+                    let file = file.strip_prefix(workspace()).unwrap().display().to_string();
+                    if line.contains(path) && !is_excepted(&file, path) {
                         faults.push(format!("{file}:{number}: {path}"));
                     }
                 }

@@ -343,3 +343,22 @@ pub fn as_refusal(error: &anyhow::Error) -> Refusal {
         .cloned()
         .unwrap_or_else(|| Refusal::new(RefusalKind::Internal, format!("{error:#}")))
 }
+
+/// The documents of which `theirs` is newer.
+pub(super) fn newer(own: &DocumentVersions, theirs: &DocumentVersions) -> Vec<DocumentKind> {
+    let version = |document: &Option<(u64, _)>| document.as_ref().map_or(0, |(version, _)| *version);
+    let mut kinds = Vec::new();
+    if theirs.charter > own.charter {
+        kinds.push(DocumentKind::Charter);
+    }
+    if theirs.revocations > own.revocations {
+        kinds.push(DocumentKind::Revocations);
+    }
+    if version(&theirs.catalogue) > version(&own.catalogue) {
+        kinds.push(DocumentKind::Catalogue);
+    }
+    if version(&theirs.policy) > version(&own.policy) {
+        kinds.push(DocumentKind::Policy);
+    }
+    kinds
+}

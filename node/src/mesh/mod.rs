@@ -6,6 +6,7 @@
 mod behaviour;
 mod codec;
 mod documents;
+mod handle;
 mod neighbours;
 mod service;
 mod translate;
@@ -13,11 +14,13 @@ mod translate;
 use std::time::Duration;
 
 pub use documents::{Admission, Documents, SiteState, as_refusal};
+pub use handle::{Mesh, MeshConfig, MeshError, MeshEvent};
 pub use neighbours::Neighbours;
-pub use service::{Mesh, MeshConfig, MeshError, MeshEvent};
 pub use translate::{multiaddr, node_id, peer_id, socket_address};
 
 /// How long a connection may stay without an accepted hello.
 pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest pause between two tries to reach a node that must be reached.
+pub const REDIAL_MAX: Duration = Duration::from_secs(8);

@@ -4,13 +4,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
 use branchline_protocol::{
     charter::Role,
     ids::{NodeId, SiteName},
-    limits::{CONTROL_NEIGHBOURS_MAX, MEMBERS_DEFAULT},
+    limits::CONTROL_NEIGHBOURS_MAX,
     refusal::{Refusal, RefusalKind},
-    wire::control::{ControlAnswer, ControlRequest, DocumentKind, DocumentVersions, Hello, PeerRecord},
+    wire::control::{ControlAnswer, ControlRequest, DocumentKind, Hello, PeerRecord},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
@@ -21,16 +20,16 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use super::{
-    ADMISSION_TIMEOUT,
-    behaviour::{self, ControlBehaviour, ControlBehaviourEvent},
-    documents::{Admission, Documents, as_refusal},
+    ADMISSION_TIMEOUT, REDIAL_MAX,
+    behaviour::{ControlBehaviour, ControlBehaviourEvent},
+    documents::{Admission, Documents, as_refusal, newer},
+    handle::{Command, MeshError, MeshEvent, Reply},
     neighbours::Neighbours,
     translate,
 };
@@ -40,148 +39,6 @@ use crate::runtime::wall_time;
 const WAITING_MAX: usize = 64;
 /// How often connections are looked after.
 const TICK: Duration = Duration::from_millis(500);
-/// Longest pause between two tries to reach a node that must be reached.
-const REDIAL_MAX: Duration = Duration::from_secs(8);
-
-/// How a node takes part in the control plane.
-#[derive(Clone, Copy, Debug)]
-pub struct MeshConfig {
-    /// Whether nodes are looked for by multicast DNS.
-    pub mdns: bool,
-}
-
-/// Why a request got no answer.
-#[derive(Debug, Error, Clone)]
-pub enum MeshError {
-    /// The peer answered with a refusal.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The peer cannot be reached, or did not answer in time.
-    #[error("{node} does not answer on the control plane: {reason}")]
-    Unreachable {
-        /// Who.
-        node: NodeId,
-        /// What the transport says.
-        reason: String,
-    },
-    /// The answer is of another kind than the question asks for.
-    #[error("{node} answered something else than was asked")]
-    Unexpected {
-        /// Who.
-        node: NodeId,
-    },
-    /// This node is ending.
-    #[error("this node is shutting down")]
-    Ending,
-}
-
-/// What the mesh tells the runtime.
-#[derive(Debug)]
-pub enum MeshEvent {
-    /// A peer's hello was accepted, or accepted anew after a change.
-    Admitted(Admission),
-    /// The last connection to an admitted peer is gone.
-    Gone(NodeId),
-    /// An admitted peer asks something that the mesh itself does not answer. A dropped sender is answered "busy".
-    Request {
-        /// Who asks.
-        from: Admission,
-        /// What.
-        request: ControlRequest,
-        /// Where the answer goes.
-        answer: oneshot::Sender<ControlAnswer>,
-    },
-    /// A peer showed something that somebody should see: one identity on two machines, an old epoch.
-    Suspicious {
-        /// Who.
-        node: NodeId,
-        /// What.
-        refusal: Refusal,
-    },
-}
-
-type Reply = oneshot::Sender<Result<ControlAnswer, MeshError>>;
-
-enum Command {
-    Request { node: NodeId, request: Box<ControlRequest>, reply: Reply },
-    Learn { site: SiteName, record: PeerRecord },
-    Disconnect(NodeId),
-}
-
-/// The way into the control plane; cheap to clone.
-#[derive(Clone)]
-pub struct Mesh {
-    commands: mpsc::Sender<Command>,
-    admitted: watch::Receiver<BTreeMap<NodeId, Admission>>,
-    records: watch::Receiver<Vec<(SiteName, PeerRecord)>>,
-}
-
-impl Mesh {
-    /// Starts listening and looking after connections.
-    ///
-    /// # Errors
-    /// The address cannot be listened on, or the transport cannot be set up.
-    pub fn start(documents: Documents, config: MeshConfig) -> Result<(Self, mpsc::Receiver<MeshEvent>)> {
-        let established_max = CONTROL_NEIGHBOURS_MAX as u32 * 2 + MEMBERS_DEFAULT;
-        let mut swarm = behaviour::build(documents.key(), established_max, config.mdns)?;
-        swarm.listen_on(translate::multiaddr(documents.addresses().control))?;
-        let (commands, command_receiver) = mpsc::channel(1024);
-        let (events, event_receiver) = mpsc::channel(1024);
-        let (admitted_sender, admitted) = watch::channel(BTreeMap::new());
-        let (records_sender, records) = watch::channel(Vec::new());
-        let service = Service {
-            changes: documents.changes(),
-            documents,
-            swarm,
-            events,
-            admitted_sender,
-            records_sender,
-            neighbours: Neighbours::default(),
-            peers: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            answers: FuturesUnordered::new(),
-            redial: BTreeMap::new(),
-            refused: Vec::new(),
-            next_exchange: Instant::now(),
-        };
-        tokio::spawn(service.run(command_receiver));
-        Ok((Self { commands, admitted, records }, event_receiver))
-    }
-
-    /// Asks a node; dials it first where it is known and not connected.
-    ///
-    /// # Errors
-    /// See [`MeshError`]; a refusal is an error here.
-    pub async fn request(&self, node: NodeId, request: ControlRequest) -> Result<ControlAnswer, MeshError> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Request { node, request: Box::new(request), reply };
-        self.commands.send(command).await.map_err(|_| MeshError::Ending)?;
-        match answer.await.map_err(|_| MeshError::Ending)?? {
-            ControlAnswer::Refused(refusal) => Err(refusal.into()),
-            answer => Ok(answer),
-        }
-    }
-
-    /// Tells the mesh where a node listens.
-    pub async fn learn(&self, site: SiteName, record: PeerRecord) {
-        let _ = self.commands.send(Command::Learn { site, record }).await;
-    }
-
-    /// Closes every connection to a node.
-    pub async fn disconnect(&self, node: NodeId) {
-        let _ = self.commands.send(Command::Disconnect(node)).await;
-    }
-
-    /// The peers that are admitted now.
-    pub fn admitted(&self) -> watch::Receiver<BTreeMap<NodeId, Admission>> {
-        self.admitted.clone()
-    }
-
-    /// Nodes that may be dialled, for the bulk plane.
-    pub fn records(&self) -> watch::Receiver<Vec<(SiteName, PeerRecord)>> {
-        self.records.clone()
-    }
-}
 
 #[derive(Default)]
 struct Peer {
@@ -199,7 +56,8 @@ enum Asked {
 
 type PendingAnswer = BoxFuture<'static, (ResponseChannel<ControlAnswer>, ControlAnswer)>;
 
-struct Service {
+/// See the module's description.
+pub(super) struct Service {
     documents: Documents,
     changes: watch::Receiver<u64>,
     swarm: Swarm<ControlBehaviour>,
@@ -216,7 +74,33 @@ struct Service {
 }
 
 impl Service {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// The task of a node that listens already.
+    pub(super) fn new(
+        documents: Documents,
+        swarm: Swarm<ControlBehaviour>,
+        events: mpsc::Sender<MeshEvent>,
+        admitted_sender: watch::Sender<BTreeMap<NodeId, Admission>>,
+        records_sender: watch::Sender<Vec<(SiteName, PeerRecord)>>,
+    ) -> Self {
+        Self {
+            changes: documents.changes(),
+            documents,
+            swarm,
+            events,
+            admitted_sender,
+            records_sender,
+            neighbours: Neighbours::default(),
+            peers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            answers: FuturesUnordered::new(),
+            redial: BTreeMap::new(),
+            refused: Vec::new(),
+            next_exchange: Instant::now(),
+        }
+    }
+
+    /// Runs until every handle is gone.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -613,23 +497,4 @@ impl Service {
             self.redial.insert(node, (now + pause, (pause * 2).min(REDIAL_MAX)));
         }
     }
-}
-
-/// The documents of which `theirs` is newer.
-fn newer(own: &DocumentVersions, theirs: &DocumentVersions) -> Vec<DocumentKind> {
-    let version = |document: &Option<(u64, _)>| document.as_ref().map_or(0, |(version, _)| *version);
-    let mut kinds = Vec::new();
-    if theirs.charter > own.charter {
-        kinds.push(DocumentKind::Charter);
-    }
-    if theirs.revocations > own.revocations {
-        kinds.push(DocumentKind::Revocations);
-    }
-    if version(&theirs.catalogue) > version(&own.catalogue) {
-        kinds.push(DocumentKind::Catalogue);
-    }
-    if version(&theirs.policy) > version(&own.policy) {
-        kinds.push(DocumentKind::Policy);
-    }
-    kinds
 }
