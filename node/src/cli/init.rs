@@ -39,7 +39,7 @@ pub struct Args {
     /// Headquarters' seat
     #[arg(long)]
     headquarters: PathBuf,
-    /// Limits and policies of the charter (TOML with [limits] and [policies]); without it the defaults hold
+    /// Limits and policies of the charter (TOML with the tables `limits` and `policies`); without it the defaults hold
     #[arg(long)]
     options: Option<PathBuf>,
     /// Home directories on this machine that should take the charter at once; may be given again

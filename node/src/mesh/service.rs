@@ -35,7 +35,7 @@ use super::{
 };
 use crate::runtime::wall_time;
 
-/// Requests that may wait for one peer's admission.
+/// Requests that may wait for one peer.
 const WAITING_MAX: usize = 64;
 /// How often connections are looked after.
 const TICK: Duration = Duration::from_millis(500);
@@ -112,10 +112,7 @@ impl Service {
                 Some((channel, answer)) = self.answers.next() => {
                     let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
                 }
-                changed = self.changes.changed() => match changed {
-                    Err(_) => return,
-                    Ok(()) => self.on_documents_changed(),
-                },
+                Ok(()) = self.changes.changed() => self.on_documents_changed(),
                 _ = tick.tick() => self.look_after_connections(),
             }
         }

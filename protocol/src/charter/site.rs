@@ -98,7 +98,7 @@ pub struct StationSeat {
     pub addresses: NodeAddresses,
     /// The public door (R50a): where it listens, HTTPS.
     pub door: SocketAddr,
-    /// SHA-256 of the door's certificate (DER), as [`Hash`] for its text form.
+    /// SHA-256 of the door's certificate (DER), as `Hash` for its text form.
     pub door_fingerprint: Hash,
 }
 

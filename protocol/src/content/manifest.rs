@@ -18,7 +18,7 @@ pub const PACK_FORMAT: u16 = 1;
 pub struct OriginalFile {
     /// Its name without a directory, at most [`FILE_NAME_BYTES_MAX`] bytes.
     pub name: String,
-    /// SHA-256 of its bytes, as [`Hash`] for its text form.
+    /// SHA-256 of its bytes, as `Hash` for its text form.
     pub sha256: Hash,
     /// Its length in bytes.
     pub length: u64,

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`batch`] | the addresses that the NAT authority granted, and when to ask for more (R113) |
-//! | [`plan`] | pure: what is wanted against what was read gives operations and conflicts |
+//! | `plan` | pure: what is wanted against what was read gives operations and conflicts |
 //! | [`state`] | what is known, as the fold of the journal; inputs, outputs and events |
 //! | `transitions` | how an event changes the state |
 //! | [`machine`] | the machine: dispatch of inputs |

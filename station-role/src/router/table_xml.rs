@@ -106,7 +106,7 @@ fn status_word(status: RowStatus) -> &'static str {
     }
 }
 
-/// Reads a document that [`print`] made.
+/// Reads a document that [`print()`] made.
 ///
 /// # Errors
 /// [`TableXmlError`] for anything else; nothing is guessed.

@@ -1,6 +1,6 @@
 //! What a station knows, as the fold of its journal.
 //!
-//! The facts of a session are kept apart and its [`Stage`](branchline_protocol::session::Stage) is computed from them
+//! The facts of a session are kept apart and its [`Stage`] is computed from them
 //! (see `orders`), so that no combination of messages can bring the two out of step.
 use std::{
     collections::{BTreeMap, BTreeSet},
