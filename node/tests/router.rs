@@ -224,7 +224,9 @@ async fn who_may_not_write_is_told_so() {
 
     let stranger = lab.driver_with(&good, |config| config.user = "stranger".to_owned());
     let error = stranger.perform(&operation).await.unwrap_err();
-    assert!(matches!(error, RouterError::Unauthorised { .. }), "{error:?}");
+    // net-snmp reports an unknown user (RFC 3414, 3.2); the agent behind this router is silent to one. Either way the
+    // driver must not say that something was done.
+    assert!(matches!(error, RouterError::Unauthorised { .. } | RouterError::NoAnswer { .. }), "{error:?}");
 
     let wrong = lab.driver_with(&credentials("another-phrase", "privacy-phrase-1"), |_| {});
     let error = wrong.perform(&operation).await.unwrap_err();
