@@ -334,6 +334,8 @@ impl PackStore {
         if self.kept(pack.id()).is_some_and(|kept| kept.is_full()) {
             return Ok(pack);
         }
+        // A half-fetched file of the same pack is replaced, with everything that was known of it.
+        lock(&self.inner.packs).remove(&pack.id());
         let path = directory.join(format!("{}.pack", pack.id()));
         part.persist(&path).map_err(|error| io_error("write", &path)(error.error))?;
         let kept = encode_kept(&Bitmap::full(pack.frames()));
