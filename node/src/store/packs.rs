@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread,
@@ -150,6 +150,16 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), PackStoreError> {
     write().map_err(io_error("write", path))
 }
 
+/// Whether the file system has room for what `file` lacks of `length` bytes.
+fn check_room(file: &File, length: u64) -> io::Result<()> {
+    let taken = file.metadata()?.blocks().saturating_mul(512);
+    let room = rustix::fs::fstatvfs(file)?;
+    if length.saturating_sub(taken) > room.f_bavail.saturating_mul(room.f_frsize) {
+        return Err(rustix::io::Errno::NOSPC.into());
+    }
+    Ok(())
+}
+
 /// The bitmap file: the wire form and its hash.
 fn encode_kept(kept: &Bitmap) -> Vec<u8> {
     [kept.as_bytes(), &Hash::in_domain("branchline kept 1", kept.as_bytes()).0].concat()
@@ -168,7 +178,14 @@ impl PackFile {
         let data = opened.map_err(io_error("open", &path))?;
         let known = fs::read(&kept_path).ok().and_then(|bytes| decode_kept(&bytes, pack.frames()));
         let empty = data.metadata().map_err(io_error("read", &path))?.len() == 0;
-        // Space is taken at once: a disk that is too small says so before the first byte crosses a line.
+        // Space is taken at once: a disk that is too small says so before the first byte crosses a line. It is asked first,
+        // because an allocation that fails has by then taken what was left from everybody else.
+        if let Err(source) = check_room(&data, pack.length()) {
+            if empty {
+                let _ = fs::remove_file(&path);
+            }
+            return Err(io_error("allocate", &path)(source));
+        }
         match fallocate(&data, FallocateFlags::empty(), 0, pack.length()) {
             Ok(()) => {}
             Err(rustix::io::Errno::OPNOTSUPP) => data.set_len(pack.length()).map_err(io_error("allocate", &path))?,
