@@ -89,7 +89,7 @@ machine_spawn() {
     echo $? >"$file.status.new"; mv "$file.status.new" "$file.status"
   ' launcher "$file" "${ENTER[@]}" sh -c 'echo $$ >&3; exec 3>&-; exec "$@"' sh "$@" \
     </dev/null >/dev/null 2>&1 &
-  poll 5 test -s "$file.pid" || die "$machine could not start $name: $(tail -n 3 "$file.log")"
+  poll 30 test -s "$file.pid" || die "$machine could not start $name: $(tail -n 3 "$file.log")"
 }
 
 # machine_kill MACHINE NAME SIGNAL: signals that one process, as an operator's kill would.
