@@ -10,6 +10,17 @@ goodput() {
     awk -v rate="$rate" '{ printf "%.1f\n", $1 / rate / 10000 }'
 }
 
+# As goodput, measured up to three times: other work on the machine can only lower it, and shaping that is too slow is
+# too slow every time.
+settled_goodput() {
+  local percent
+  for _ in 1 2 3; do
+    percent=$(goodput "$@")
+    if awk -v p="$percent" 'BEGIN { exit !(p >= 90) }'; then break; fi
+  done
+  echo "$percent"
+}
+
 # A TCP stream loses 4.4 percent of a rate to headers: 95.6 is the best there is.
 expect_goodput() {
   local percent=$2
@@ -24,9 +35,9 @@ test_shaping() {
   lab spawn host2 iperf iperf3 --server
   poll 5 lab exec host1 bash -c 'exec 3<>/dev/tcp/10.1.1.2/5201' 2>/dev/null
   poll 5 lab exec host1 bash -c 'exec 3<>/dev/tcp/203.0.113.1/5201' 2>/dev/null
-  expect_goodput "host to host" "$(goodput host1 10.1.1.2 100)"
-  expect_goodput "host to host, backwards" "$(goodput host1 10.1.1.2 100 --reverse)"
-  expect_goodput "host to headquarters" "$(goodput host1 "$HEADQUARTERS_ADDRESS" 20)"
+  expect_goodput "host to host" "$(settled_goodput host1 10.1.1.2 100)"
+  expect_goodput "host to host, backwards" "$(settled_goodput host1 10.1.1.2 100 --reverse)"
+  expect_goodput "host to headquarters" "$(settled_goodput host1 "$HEADQUARTERS_ADDRESS" 20)"
   before=$(lab counters | json wan received_bytes)
   expect_goodput "headquarters to host" "$(goodput host1 "$HEADQUARTERS_ADDRESS" 20 --reverse)"
   after=$(lab counters | json wan received_bytes)
