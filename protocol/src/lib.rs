@@ -15,6 +15,7 @@
 //! | [`content`] | images, packs, manifests, frames, bitmaps |
 //! | [`catalogue`] | packages, modules, thresholds, conflicts, site policy: signed data |
 //! | [`plan`] | what is chosen for a host, and why |
+//! | [`rates`] | how fast bytes may flow: schedules, token buckets, background mode |
 //! | [`survey`] | the descriptor that a host's survey makes |
 //! | [`session`] | the host's side of a session and its dialogue with the station |
 //! | [`report`] | what happened, as events |
@@ -30,6 +31,7 @@ pub mod ids;
 pub mod limits;
 pub mod machine;
 pub mod plan;
+pub mod rates;
 pub mod refusal;
 pub mod report;
 pub mod session;

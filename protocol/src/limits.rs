@@ -60,6 +60,24 @@ pub const BANS_MAX: usize = 1024;
 /// Sites times packs that an origin's fence remembers.
 pub const FENCE_RECORDS_MAX: usize = 1 << 20;
 
+// Rates.
+/// Highest rate that can be written, in bits per second.
+pub const RATE_BITS_PER_SECOND_MAX: u64 = 1_000_000_000_000;
+/// Least rate of a line or a rollout that is not off, in bits per second: a frame must pass within the time after which a
+/// silent origin is given up.
+pub const LINE_RATE_BITS_PER_SECOND_MIN: u64 = 128_000;
+/// Least rate of a node, in bits per second: the frames in its upload slots must pass within the time after which a
+/// silent neighbour is given up.
+pub const HOST_RATE_BITS_PER_SECOND_MIN: u64 = 4_000_000;
+/// Windows of one schedule.
+pub const SCHEDULE_WINDOWS_MAX: usize = 64;
+/// Rollouts with limits of their own.
+pub const ROLLOUT_LIMITS_MAX: usize = 64;
+/// Changes of a time zone's offset that are known ahead.
+pub const ZONE_OFFSETS_MAX: usize = 64;
+/// Largest delay that may make a background transfer yield, in milliseconds (RFC 6817: at most 100).
+pub const BACKGROUND_DELAY_MILLISECONDS_MAX: u32 = 100;
+
 // Signed documents.
 /// Longest signed body of any document except the catalogue, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;

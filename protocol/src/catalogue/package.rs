@@ -297,7 +297,7 @@ pub enum DefinitionError {
 }
 
 /// Reads bounded TOML.
-pub(super) fn read_toml<T: DeserializeOwned>(
+pub(crate) fn read_toml<T: DeserializeOwned>(
     document: &'static str,
     text: &str,
     limit: usize,
