@@ -6,6 +6,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`capacity`] | how long a rollout takes and what binds: many sites that meet at headquarters' uplink |
 //! | [`world`] | the parts, each with one kind of fault |
 //! | [`scenario`] | how large a world is and how bad its weather |
 //! | [`site`] | one site with headquarters, a station and hosts |
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod capacity;
 pub mod checkers;
 pub mod replay;
 pub mod scenario;
