@@ -90,6 +90,7 @@ pub struct BulkStopped;
 pub(super) enum Command {
     Want(Arc<Pack>),
     Forget(PackId),
+    KeepNeighbours,
     SetPeers(Vec<PeerRecord>),
     GiveLease(Box<Signed<Lease>>, Vec<u8>),
     RevokeLease(PackId),
@@ -157,6 +158,15 @@ impl BulkHandle {
     /// The plane has stopped.
     pub async fn forget(&self, pack: PackId) -> Result<(), BulkStopped> {
         self.command(Command::Forget(pack)).await
+    }
+
+    /// Connects with neighbours also while nothing is missing, until the process ends: what is wanted next then starts
+    /// without handshakes.
+    ///
+    /// # Errors
+    /// The plane has stopped.
+    pub async fn keep_neighbours(&self) -> Result<(), BulkStopped> {
+        self.command(Command::KeepNeighbours).await
     }
 
     /// Whom this node may dial inside its site. At most `BULK_NEIGHBOURS_MAX` of them become neighbours.

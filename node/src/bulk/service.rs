@@ -64,6 +64,8 @@ pub(super) struct Service {
     /// Packs for which the store had no room.
     waiting: BTreeMap<PackId, (Arc<Pack>, Instant)>,
     events: VecDeque<BulkEvent>,
+    /// Neighbours are kept also while nothing is missing.
+    keeps_neighbours: bool,
     ticks: u64,
 }
 
@@ -94,6 +96,7 @@ impl Service {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             events: VecDeque::new(),
+            keeps_neighbours: false,
             ticks: 0,
         }
     }
@@ -145,6 +148,10 @@ impl Service {
             Command::Forget(pack) => {
                 self.waiting.remove(&pack);
                 self.input(SwarmInput::Forget { pack });
+            }
+            Command::KeepNeighbours => {
+                self.keeps_neighbours = true;
+                self.dial_due();
             }
             Command::SetPeers(peers) => {
                 self.records = peers;
@@ -410,7 +417,7 @@ impl Service {
         };
         let (own, charter) = (self.documents.node(), authority.charter());
         let mut wanted = Vec::new();
-        if self.swarm.wants_frames() {
+        if self.swarm.wants_frames() || self.keeps_neighbours {
             let inside = |record: &&PeerRecord| record.node != own && charter.is_inside(record.addresses.bulk.ip());
             wanted.extend(self.records.iter().filter(inside).cloned());
             // The station first, then an order of its own for every node, so that the graph is random.

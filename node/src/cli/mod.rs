@@ -14,6 +14,7 @@ mod init;
 mod installer;
 mod join;
 mod nat;
+mod packs;
 mod plan;
 mod printer;
 mod publish;
@@ -59,6 +60,7 @@ enum Command {
     Sessions(sessions::Args),
     Approvals(approvals::Args),
     Nat(nat::Args),
+    Packs(packs::Args),
     Report(report::Args),
     Status(status::Args),
     SampleAgent(sample_agent::Args),
@@ -105,6 +107,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sessions(args) => sessions::run(args),
         Command::Approvals(args) => approvals::run(args),
         Command::Nat(args) => nat::run(args),
+        Command::Packs(args) => packs::run(&args),
         Command::Report(args) => report::run(args),
         Command::Status(args) => status::run(args),
         Command::Installer(args) => installer::run(args),

@@ -19,6 +19,7 @@ use super::{
     control::{ControlCall, NodeCommand},
     headquarters::HeadquartersDesk,
     node::Node,
+    staging,
     station::StationContext,
 };
 use crate::config::random_bytes;
@@ -72,6 +73,7 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
             Ok(json!({ "packs": packs, "catalogue_is_new": taken }))
         }
         NodeCommand::Transfers => node.packs.transfers(),
+        NodeCommand::Packs(command) => staging::answer(node, command).await,
     }
 }
 

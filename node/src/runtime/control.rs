@@ -16,6 +16,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use super::staging::PacksCommand;
+
 /// Longest line in bytes; a catalogue is the longest.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -98,6 +100,8 @@ pub enum NodeCommand {
     },
     /// Who sent which bytes to whom.
     Transfers,
+    /// About the packs of the node, or of the site where the node is station.
+    Packs(PacksCommand),
 }
 
 /// [`DocumentKind`] as commands name it.
@@ -188,11 +192,23 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<ControlCall>) {
 /// # Errors
 /// No node runs there, or it says that the command failed.
 pub fn call<T: DeserializeOwned>(home: &Path, command: &NodeCommand) -> Result<T> {
+    call_within(home, command, Some(Duration::from_secs(120)))
+}
+
+/// As [`call`], for commands that are answered when something has come to pass, however long that takes.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_patiently<T: DeserializeOwned>(home: &Path, command: &NodeCommand) -> Result<T> {
+    call_within(home, command, None)
+}
+
+fn call_within<T: DeserializeOwned>(home: &Path, command: &NodeCommand, patience: Option<Duration>) -> Result<T> {
     let path = home.join("control.sock");
     let mut stream = BlockingUnixStream::connect(&path).with_context(|| {
         format!("no node answers at {}; start it with `branchline run --home {}`", path.display(), home.display())
     })?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(patience)?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -9,6 +9,7 @@
 //! | `summary` | a plan as the station's sessions see it |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
+//! | `staging` | packs ahead of the sessions that need them |
 //! | `control`, `commands` | what commands may ask |
 mod clock;
 mod commands;
@@ -22,16 +23,18 @@ mod packs;
 mod probe;
 mod pump;
 mod shutdown;
+mod staging;
 mod station;
 mod stationing;
 mod summary;
 mod surveys;
 
 pub use clock::{Clock, wall_time};
-pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call, listen};
+pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call, call_patiently, listen};
 pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
 pub use machine::{machine_identifier, machine_name};
 pub use node::run_node;
 pub use pump::{Effects, Pump, PumpHandle, PumpInputs, channel};
 pub use shutdown::requested as shutdown_requested;
+pub use staging::{PackSelector, PacksCommand};
 pub use surveys::{OpenError, OwnSurvey, Surveys};

@@ -25,7 +25,7 @@ use super::{
     machine::{machine_identifier, machine_name},
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
-    shutdown,
+    shutdown, staging,
     station::StationContext,
     stationing,
     surveys::Surveys,
@@ -213,6 +213,7 @@ async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>
                 if let (true, Some(host)) = (is_station, node.host()) {
                     host.input(HostInput::Start).await;
                 }
+                tokio::spawn(staging::tell_newcomer(Arc::clone(&node), admission));
             }
             MeshEvent::Gone(peer) => tracing::debug!(%peer, "a peer is gone"),
             MeshEvent::Suspicious { node: peer, refusal } => match node.station() {
@@ -276,6 +277,7 @@ async fn answer_request(
             None => not_station(),
         },
         ControlRequest::Handover { from: first } => hand_over(&node, &from, first),
+        ControlRequest::Stage { pack, staging } => staging::take(&node, &from, pack, staging).await,
         ControlRequest::Hello(_) | ControlRequest::Document(_) | ControlRequest::Peers => {
             refused(RefusalKind::WrongState, "the mesh answers this itself")
         }

@@ -1,5 +1,6 @@
 //! Packs: what is wanted, where manifests come from, and the station's leases.
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,11 +12,11 @@ use branchline_protocol::{
     content::Pack,
     ids::{NodeId, PackId, SiteName},
     refusal::{Refusal, RefusalKind},
-    swarm::FenceRecord,
+    swarm::{FenceRecord, Progress},
     wire::control::{ControlAnswer, ControlRequest},
 };
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{clock::Clock, leasing::Leasing};
 use crate::{
@@ -60,7 +61,7 @@ pub struct Packs {
     store: PackStore,
     bulk: BulkHandle,
     events: mpsc::Sender<PackEvent>,
-    complete: Arc<Mutex<std::collections::BTreeMap<PackId, (u64, u64)>>>,
+    complete: Arc<watch::Sender<BTreeMap<PackId, (u64, u64)>>>,
     leasing: Arc<Mutex<Option<Leasing>>>,
     clock: Clock,
 }
@@ -101,7 +102,7 @@ impl Packs {
             store,
             bulk,
             events,
-            complete: Arc::default(),
+            complete: Arc::new(watch::Sender::new(BTreeMap::new())),
             leasing: Arc::default(),
             clock,
         };
@@ -115,7 +116,9 @@ impl Packs {
         while let Some(event) = events.recv().await {
             match event {
                 BulkEvent::Complete { pack, wan_bytes, lan_bytes } => {
-                    self.complete.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, (wan_bytes, lan_bytes));
+                    self.complete.send_modify(|complete| {
+                        complete.insert(pack, (wan_bytes, lan_bytes));
+                    });
                     let _ = self.events.send(PackEvent::Complete { pack, wan_bytes, lan_bytes }).await;
                 }
                 BulkEvent::Corrupt { peer, pack, why } => {
@@ -168,7 +171,7 @@ impl Packs {
     /// Wants these packs; each reports when it is complete, also where it is complete already.
     pub async fn want(&self, packs: Vec<PackId>) {
         for pack in packs {
-            let done = self.complete.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).copied();
+            let done = self.complete.borrow().get(&pack).copied();
             if let Some((wan_bytes, lan_bytes)) = done {
                 let _ = self.events.send(PackEvent::Complete { pack, wan_bytes, lan_bytes }).await;
                 continue;
@@ -180,6 +183,30 @@ impl Packs {
                 }
             });
         }
+    }
+
+    /// Makes ready for a pack without fetching frames: its manifest, room on the disk, neighbours.
+    ///
+    /// # Errors
+    /// No room, or the disk fails; the error names the file.
+    pub async fn prepare(&self, pack: PackId) -> Result<()> {
+        let Some(known) = self.learn_manifest(pack).await else { return Ok(()) };
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.add(&known)).await??;
+        Ok(self.bulk.keep_neighbours().await?)
+    }
+
+    /// Waits until a pack is complete and kept, and gives the frame bytes that came over WAN and LAN for it.
+    pub async fn completed(&self, pack: PackId) -> (u64, u64) {
+        let mut changes = self.complete.subscribe();
+        // The sender lives as long as this value: waiting cannot fail.
+        let complete = changes.wait_for(|complete| complete.contains_key(&pack)).await;
+        complete.ok().and_then(|complete| complete.get(&pack).copied()).unwrap_or_default()
+    }
+
+    /// The packs in the store, complete or not.
+    pub fn stored(&self) -> Vec<Arc<Pack>> {
+        self.store.packs()
     }
 
     /// The manifest from the own store, else from the station, else from headquarters; its hash is the pack's name, so
@@ -229,8 +256,13 @@ impl Packs {
     }
 
     /// How far every pack is.
-    pub fn progress(&self) -> Value {
-        serde_json::to_value(&*self.bulk.progress().borrow()).unwrap_or_default()
+    pub fn progress(&self) -> Vec<Progress> {
+        self.bulk.progress().borrow().clone()
+    }
+
+    /// Every transfer of this node.
+    pub fn accounts(&self) -> Accounts {
+        self.bulk.accounts()
     }
 
     /// Every transfer of this node, and at headquarters the frame bytes that it sent per site and pack.

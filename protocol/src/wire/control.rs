@@ -114,6 +114,24 @@ pub enum ControlRequest {
         /// Frames that the host has; a holder that shows no progress loses the lease.
         held: u32,
     },
+    /// From the station to a member: bring this pack of the catalogue ahead of any session, or only make ready for it.
+    /// Answered by [`ControlAnswer::Done`].
+    Stage {
+        /// The pack.
+        pack: PackId,
+        /// How far.
+        staging: Staging,
+    },
+}
+
+/// How far a pack is brought to the members of a site ahead of the sessions that need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// The manifest is there, room on the disk is taken, and neighbours are connected; no frame is fetched.
+    Prepared,
+    /// The frames are fetched.
+    Fetched,
 }
 
 /// An answer.
