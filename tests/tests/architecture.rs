@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use serde::Deserialize;
 
 const PROTOCOL: &str = "branchline-protocol";
 const STATION_ROLE: &str = "branchline-station-role";
@@ -79,12 +80,66 @@ fn is_excepted(file: &str, path: &str) -> bool {
     EXCEPTIONS.iter().any(|(of, name, _)| *of == file && *name == path)
 }
 
+/// What `cargo metadata` says, as far as these tests ask. Its crate would turn on a feature of serde_json that the
+/// product does not use, so that everything above serde_json would be built twice.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    workspace_members: BTreeSet<String>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<NodeDependency>,
+}
+
+#[derive(Deserialize)]
+struct NodeDependency {
+    pkg: String,
+    dep_kinds: Vec<Kind>,
+}
+
+/// `None` is an ordinary dependency; the others are "dev" and "build".
+#[derive(Deserialize)]
+struct Kind {
+    kind: Option<String>,
+}
+
+impl Metadata {
+    fn workspace_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| self.workspace_members.contains(&package.id))
+    }
+}
+
 fn metadata() -> Metadata {
-    MetadataCommand::new()
-        .manifest_path(workspace().join("Cargo.toml"))
-        .other_options(vec!["--locked".to_owned(), "--offline".to_owned()])
-        .exec()
-        .unwrap()
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--manifest-path"])
+        .arg(workspace().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn workspace() -> PathBuf {
@@ -93,40 +148,30 @@ fn workspace() -> PathBuf {
 
 /// For each room, the rooms that it names as a normal or build dependency.
 fn rooms(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
-    let names: BTreeSet<String> =
-        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
-    metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| {
-            let uses = package
-                .dependencies
-                .iter()
-                .filter(|dependency| dependency.kind != DependencyKind::Development)
-                .filter(|dependency| names.contains(&dependency.name))
-                .map(|dependency| dependency.name.clone())
-                .collect();
-            (package.name.to_string(), uses)
-        })
-        .collect()
+    let names: BTreeSet<&str> = metadata.workspace_packages().map(|package| package.name.as_str()).collect();
+    let uses = |package: &Package| {
+        let built_in = package.dependencies.iter().filter(|dependency| dependency.kind.as_deref() != Some("dev"));
+        built_in.map(|dependency| dependency.name.clone()).filter(|name| names.contains(name.as_str())).collect()
+    };
+    metadata.workspace_packages().map(|package| (package.name.clone(), uses(package))).collect()
 }
 
 /// Every package that `root` reaches by normal dependencies, by name, with one path that leads there.
 fn reachable(metadata: &Metadata, root: &str) -> BTreeMap<String, String> {
-    let resolve = metadata.resolve.as_ref().unwrap();
-    let name = |id| metadata[id].name.to_string();
+    let names: BTreeMap<&str, &str> =
+        metadata.packages.iter().map(|package| (package.id.as_str(), package.name.as_str())).collect();
+    let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
     let mut found = BTreeMap::new();
-    let start = &metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == root).unwrap().id;
-    let mut pending = vec![(start, root.to_owned())];
+    let start = metadata.workspace_packages().find(|package| package.name == root).unwrap();
+    let mut pending = vec![(start.id.as_str(), root.to_owned())];
     while let Some((id, path)) = pending.pop() {
-        let node = resolve.nodes.iter().find(|node| node.id == *id).unwrap();
-        for dependency in &node.deps {
-            let normal = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
-            let reached = name(&dependency.pkg);
-            if normal && !found.contains_key(&reached) {
+        for dependency in &nodes[id].deps {
+            let normal = dependency.dep_kinds.iter().any(|kind| kind.kind.is_none());
+            let reached = names[dependency.pkg.as_str()];
+            if normal && !found.contains_key(reached) {
                 let path = format!("{path} -> {reached}");
-                found.insert(reached, path.clone());
-                pending.push((&dependency.pkg, path));
+                found.insert(reached.to_owned(), path.clone());
+                pending.push((dependency.pkg.as_str(), path));
             }
         }
     }
