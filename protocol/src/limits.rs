@@ -164,7 +164,13 @@ pub const SESSION_EVENTS_MAX: usize = 16_384;
 /// Nodes that should hold each sealed survey (R49).
 pub const SURVEY_REPLICAS: usize = 3;
 
+/// Warnings about one host that a station keeps until a person has seen them.
+pub const HOST_WARNINGS_MAX: usize = 4;
+
 // Headquarters.
+/// How long headquarters holds the answer to a site that waits for a decision or a probe, in seconds: below the pause
+/// between two reports of such a site, so that there is nearly always an answer that can be given at once.
+pub const SITE_ANSWER_HOLD_SECONDS: u64 = 4;
 /// Sites that one headquarters serves.
 pub const HEADQUARTERS_SITES_MAX: usize = 20_000;
 /// Sessions of one site whose requests and profiles headquarters keeps, generations included.
@@ -251,6 +257,7 @@ const _: () = assert!(CHUNK_BYTES_MAX as u64 * 2 < STORING_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);
 const _: () = assert!(SITE_REPORT_PROFILES_MAX * REPORT_HTML_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX / 4 * 3);
+const _: () = assert!(SITE_ANSWER_HOLD_SECONDS < SITE_REPORT_WAITING_SECONDS);
 const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);

@@ -249,6 +249,13 @@ pub enum Order {
         /// Why, for the host's operator.
         reason: String,
     },
+    /// The session is over without success, and all that follows from that is done: keep this report (R85, R92).
+    Keep {
+        /// Why, for the host's operator.
+        reason: String,
+        /// The HTML report.
+        report_html: String,
+    },
 }
 
 /// From station to host.

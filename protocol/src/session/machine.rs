@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{
     buffer::{pieces, text_bytes},
-    dialogue::{Directive, HostReport, HostState, Order, WaitReason},
+    dialogue::{Directive, HostReport, HostState, Order},
     state::{HostEvent, HostInput, HostOutput, HostSession, HostSetup, InstallerEvent},
+    text::order_text,
     transitions::Work,
 };
 use crate::{
@@ -56,6 +57,11 @@ impl HostMachine {
     /// The name of the session.
     pub fn session_id(&self) -> SessionId {
         SessionId { node: self.setup.node, generation: self.session.generation }
+    }
+
+    /// What the host's operator was told last (R83).
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     fn journal(&mut self, event: HostEvent) {
@@ -244,7 +250,7 @@ impl HostMachine {
             Work::Fetch(_) => None,
             Work::Install(plan) => Some(HostOutput::Install { plan: *plan }),
             Work::Verify(plan) => Some(HostOutput::Verify { plan: *plan }),
-            Work::Save(_) => self.save_output(),
+            Work::Save(_) | Work::Keep => self.save_output(),
             Work::Stop => Some(HostOutput::Stop),
             Work::Uninstall => Some(HostOutput::Uninstall),
         };
@@ -277,12 +283,12 @@ impl HostMachine {
     }
 
     fn save_output(&self) -> Option<HostOutput> {
-        match self.order() {
-            Some(Order::Complete { report_html, mapped, .. }) => {
-                Some(HostOutput::SaveReport { html: report_html.clone(), mapped: *mapped })
-            }
-            _ => None,
-        }
+        let (html, mapped) = match self.order()? {
+            Order::Complete { report_html, mapped, .. } => (report_html.clone(), Some(*mapped)),
+            Order::Keep { report_html, .. } => (report_html.clone(), None),
+            _ => return None,
+        };
+        Some(HostOutput::SaveReport { generation: self.session.generation, html, mapped })
     }
 
     fn adjust_fetching(&mut self) {
@@ -376,12 +382,14 @@ impl Machine for HostMachine {
             HostInput::CheckDone { plan, checks } if asked == Some(&Work::Verify(plan)) => {
                 self.journal(HostEvent::Checked { at, plan, checks });
             }
-            HostInput::ReportSaved => {
-                if let Some(Work::Save(plan)) = asked {
+            HostInput::ReportSaved => match asked {
+                Some(Work::Save(plan)) => {
                     let plan = *plan;
                     self.journal(HostEvent::Completed { at, plan });
                 }
-            }
+                Some(Work::Keep) => self.journal(HostEvent::ReportKept { at }),
+                _ => {}
+            },
             HostInput::Withdrawn { uninstalled } if matches!(asked, Some(Work::Stop | Work::Uninstall)) => {
                 self.journal(HostEvent::Withdrawn { at, uninstalled });
             }
@@ -451,44 +459,5 @@ impl Journaled for HostMachine {
 
     fn poll_record(&mut self) -> Option<Record<HostEvent>> {
         self.records.pop_front()
-    }
-}
-
-/// What the host's operator reads when an order arrives (R22, R83).
-fn order_text(order: &Order) -> String {
-    match order {
-        Order::Wait(reason) => wait_text(reason),
-        Order::Survey => "The station asks for a survey.".to_owned(),
-        Order::Prepare { plan, packs, .. } => {
-            format!("The station selected plan {} with {} packs.", plan.0.short(), packs.len())
-        }
-        Order::Install { plan } => format!("The station says: install plan {}.", plan.0.short()),
-        Order::Verify { plan } => format!("The station says: check plan {}.", plan.0.short()),
-        Order::Complete { mapped, .. } => format!("Complete: monitored at {mapped}."),
-        Order::Stop { reason } => format!("The agent is stopped: {reason}"),
-        Order::Uninstall { reason } => format!("The agent is removed: {reason}"),
-        Order::End { reason } => format!("The session is over: {reason}"),
-    }
-}
-
-/// Why a host waits, in words.
-pub fn wait_text(reason: &WaitReason) -> String {
-    match reason {
-        WaitReason::Slots { place, limit } => {
-            format!("Waiting: place {place} in the queue; {limit} sessions may run at once.")
-        }
-        WaitReason::Survey => "Waiting: the station reads the survey.".to_owned(),
-        WaitReason::Approval => "Waiting: headquarters has not decided yet.".to_owned(),
-        WaitReason::Delayed { reason, until: None } => format!("Waiting: headquarters delays ({reason})."),
-        WaitReason::Delayed { reason, until: Some(until) } => {
-            format!("Waiting: headquarters delays until {} s after 1970 ({reason}).", until.0)
-        }
-        WaitReason::Address => "Waiting: no mapped address is free; more were asked for.".to_owned(),
-        WaitReason::Router(text) => format!("Waiting: the router is being programmed. {text}"),
-        WaitReason::Probe => "Waiting: headquarters probes the mapped address.".to_owned(),
-        WaitReason::Attention(text) => format!("Waiting for a person: {text}"),
-        WaitReason::Group { member } => {
-            format!("Waiting: {member} of the same cluster is under way; one member is changed at a time.")
-        }
     }
 }

@@ -10,11 +10,13 @@ mod machine;
 mod state;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transitions;
 
 pub use buffer::EventBuffer;
 pub use dialogue::{Directive, HostReport, HostState, Order, Stage, WaitReason};
-pub use machine::{HostMachine, wait_text};
+pub use machine::HostMachine;
 pub use state::{
     HostEvent, HostInput, HostOutput, HostSession, HostSetup, InstalledPlan, InstallerEvent, StandingOrder,
 };
+pub use text::wait_text;

@@ -167,10 +167,12 @@ pub enum HostOutput {
     Uninstall,
     /// Keep this report; answer with [`HostInput::ReportSaved`].
     SaveReport {
+        /// The generation that it is about.
+        generation: u32,
         /// The HTML text.
         html: String,
-        /// The mapped address.
-        mapped: Ipv4Addr,
+        /// The mapped address; `None` where the session ended without success.
+        mapped: Option<Ipv4Addr>,
     },
     /// Show this to the host's operator (R83).
     ShowOperator(String),
@@ -303,6 +305,11 @@ pub enum HostEvent {
         at: UnixSeconds,
         /// The address.
         inside: Ipv4Addr,
+    },
+    /// The report of a session without success is kept.
+    ReportKept {
+        /// When.
+        at: UnixSeconds,
     },
 }
 

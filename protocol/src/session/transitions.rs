@@ -27,8 +27,10 @@ pub(super) enum Work {
     Install(PlanHash),
     /// Check from inside.
     Verify(PlanHash),
-    /// Keep the report.
+    /// Keep the report of a complete session.
     Save(PlanHash),
+    /// Keep the report of a session without success.
+    Keep,
     /// Stop the agent.
     Stop,
     /// Stop it and remove the files.
@@ -131,6 +133,10 @@ impl HostSession {
                 self.answered = true;
                 let note = EventBody::Note("The report is kept on this host.".to_owned());
                 self.enter(*at, HostState::Complete { plan: *plan }, note);
+            }
+            HostEvent::ReportKept { at } => {
+                self.answered = true;
+                self.report(*at, EventBody::Note("The report is kept on this host.".to_owned()));
             }
             HostEvent::Withdrawn { at, uninstalled } => {
                 if *uninstalled {
@@ -256,6 +262,7 @@ impl HostSession {
             (Order::Complete { plan, .. }, state) => {
                 refuse(format!("plan {} is called complete, but this host {}", plan.0.short(), words(state)))
             }
+            (Order::Keep { .. }, _) => (!self.answered).then_some(Work::Keep),
             (Order::Stop { .. }, HostState::Withdrawn { .. }) => None,
             (Order::Stop { .. }, _) => Some(Work::Stop),
             (Order::Uninstall { .. }, HostState::Withdrawn { uninstalled: true }) => None,

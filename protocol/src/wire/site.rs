@@ -62,6 +62,8 @@ pub struct HostProfile {
     pub stage: Stage,
     /// Why it waits or ended, for people.
     pub reason: String,
+    /// What people should look at, such as a second machine with this identity (R99); at most `HOST_WARNINGS_MAX`.
+    pub warnings: Vec<String>,
     /// Inside address.
     pub inside: Ipv4Addr,
     /// Mapped address, while there is one.
@@ -74,7 +76,7 @@ pub struct HostProfile {
     pub thresholds: Vec<(String, String)>,
     /// Ports that monitoring scrapes, with the HTTP path: taken from the packages' declarations (R94).
     pub scrape: Vec<(u16, String)>,
-    /// The HTML report, once it is made (R95).
+    /// The HTML report, once it is made and until headquarters holds it (R95).
     pub report_html: Option<String>,
     /// Frame bytes that this host received over the WAN and inside the site.
     pub wan_bytes: u64,

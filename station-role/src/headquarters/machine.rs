@@ -17,6 +17,7 @@ use branchline_protocol::{
 use super::{
     configuration::HeadquartersConfiguration,
     desk::{Filing, approval_of, decide_by_rule},
+    hold::HeldAnswers,
     invariants,
     state::{HeadquartersEvent, HeadquartersState},
     targets::{Target, targets_of_site},
@@ -42,6 +43,7 @@ pub struct HeadquartersMachine {
     /// The last notice per site, so that a repeated report does not repeat it.
     noticed: BTreeMap<SiteName, String>,
     next_expiry: Option<Deadline>,
+    pub(super) held: HeldAnswers,
 }
 
 impl HeadquartersMachine {
@@ -66,7 +68,7 @@ impl HeadquartersMachine {
         self.records.push_back(Record { sequence: self.sequence, event });
     }
 
-    fn emit(&mut self, output: HeadquartersOutput) {
+    pub(super) fn emit(&mut self, output: HeadquartersOutput) {
         self.outputs.push_back(Sequenced { after: self.sequence, output });
     }
 
@@ -77,7 +79,7 @@ impl HeadquartersMachine {
         }
     }
 
-    fn take_report(&mut self, now: Now, exchange: u64, report: &SiteReport) {
+    fn take_report(&mut self, now: Now, exchange: u64, report: Box<SiteReport>) {
         let site = &report.site;
         if !self.state.sites.contains_key(site) && self.state.sites.len() >= limits::HEADQUARTERS_SITES_MAX {
             let text =
@@ -95,9 +97,8 @@ impl HeadquartersMachine {
         for probe in &report.probes {
             self.take_probe_wish(now, site, probe);
         }
-        self.take_address_wish(report);
-        let directive = Box::new(self.directive(report));
-        self.emit(HeadquartersOutput::Answer { exchange, site: site.clone(), directive });
+        self.take_address_wish(&report);
+        self.answer_or_hold(now, exchange, report);
     }
 
     fn take_profile(&mut self, site: &SiteName, profile: &HostProfile) {
@@ -112,7 +113,19 @@ impl HeadquartersMachine {
             let text = format!("the mirror of site {site} is full; the profile of {} is not kept", profile.session);
             self.notice(site, text);
         } else if newer {
+            self.tell_warnings(site, profile);
             self.commit(HeadquartersEvent::Mirrored { site: site.clone(), profile: profile.clone() });
+        }
+    }
+
+    /// What a station warns of is told here once, and stays in the mirror.
+    fn tell_warnings(&mut self, site: &SiteName, profile: &HostProfile) {
+        let known = self.state.site(site).and_then(|state| state.mirror.profile(profile.session));
+        let known = known.map_or(&[][..], |known| &known.warnings);
+        let news: Vec<String> = profile.warnings.iter().filter(|text| !known.contains(text)).cloned().collect();
+        for text in news {
+            let text = format!("{}: {text}", profile.host_name);
+            self.emit(HeadquartersOutput::Notice { site: site.clone(), text });
         }
     }
 
@@ -190,7 +203,7 @@ impl HeadquartersMachine {
     }
 
     /// What a station learns: exactly what it asked for and headquarters has signed or made durable.
-    fn directive(&self, report: &SiteReport) -> HeadquartersDirective {
+    pub(super) fn directive(&self, report: &SiteReport) -> HeadquartersDirective {
         let site = &report.site;
         let mut directive = HeadquartersDirective::default();
         let unseen = self.state.authority.grants(site).filter(|record| record.grant.serial > report.grant_seen);
@@ -336,6 +349,7 @@ impl HeadquartersMachine {
             sites.dedup();
             self.refresh_targets(&sites);
             self.refresh_expiry(now);
+            self.answer_changed(&sites);
         }
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -389,7 +403,7 @@ impl Machine for HeadquartersMachine {
     fn handle(&mut self, now: Now, input: HeadquartersInput) {
         let before = self.sequence;
         match input {
-            HeadquartersInput::Site { exchange, report } => self.take_report(now, exchange, &report),
+            HeadquartersInput::Site { exchange, report } => self.take_report(now, exchange, report),
             HeadquartersInput::Decide { command, selector, decision, by } => {
                 self.take_decision(now, command, &selector, &decision, &by);
             }
@@ -405,6 +419,7 @@ impl Machine for HeadquartersMachine {
         let before = self.sequence;
         self.expire_delays(now);
         self.settle(now, before);
+        self.answer_due(now);
         // The wall clock may have been set back: then nothing expired, and the wait is measured anew.
         self.refresh_expiry(now);
     }
@@ -414,7 +429,7 @@ impl Machine for HeadquartersMachine {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.next_expiry
+        Deadline::earlier(self.next_expiry, self.held.deadline())
     }
 
     fn check_invariants(&self) {
@@ -442,6 +457,7 @@ impl Journaled for HeadquartersMachine {
             targets: BTreeMap::new(),
             noticed: BTreeMap::new(),
             next_expiry: None,
+            held: HeldAnswers::default(),
         };
         for record in events {
             machine.state.apply(&record.event);

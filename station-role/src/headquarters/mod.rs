@@ -20,6 +20,7 @@
 pub mod authority;
 pub mod configuration;
 pub mod desk;
+mod hold;
 pub mod invariants;
 pub mod machine;
 pub mod mirror;

@@ -73,6 +73,8 @@ pub struct HostView {
     pub stage: Stage,
     /// Why it waits or ended.
     pub reason: String,
+    /// What people should look at, such as a second machine with this identity (R99).
+    pub warnings: Vec<String>,
     /// Its address inside the site.
     pub inside: Ipv4Addr,
     /// Its mapped address.
@@ -158,6 +160,7 @@ impl HeadquartersMachine {
                     host_name: profile.host_name.clone(),
                     stage: profile.stage,
                     reason: profile.reason.clone(),
+                    warnings: profile.warnings.clone(),
                     inside: profile.inside,
                     mapped: profile.mapped,
                     packages: profile.packages.clone(),

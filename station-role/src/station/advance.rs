@@ -50,8 +50,12 @@ impl StationMachine {
             self.asked.remove(&session);
             self.dirty.insert(session.node);
         }
-        let patience_over = self.withdrawing.iter().filter(|(_, at)| **at <= now.monotonic).map(|(node, _)| *node);
-        self.dirty.extend(patience_over.collect::<Vec<_>>());
+        for (node, until) in &mut self.withdrawing {
+            if until.is_some_and(|at| at <= now.monotonic) {
+                *until = None;
+                self.dirty.insert(*node);
+            }
+        }
     }
 
     /// Draws all conclusions about one host.
@@ -82,7 +86,7 @@ impl StationMachine {
         let (id, session) = self.state.current(node)?;
         let at = now.wall;
         if session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn) {
-            return self.may_revoke(now, node, host, session).then_some(StationEvent::Revoked { at, node });
+            return self.may_revoke(node, host, session).then_some(StationEvent::Revoked { at, node });
         }
         if !session.is_live(host) {
             return None;
@@ -182,29 +186,39 @@ impl StationMachine {
         })
     }
 
-    fn may_revoke(&self, now: Now, node: NodeId, host: &Host, session: &Session) -> bool {
+    fn may_revoke(&self, node: NodeId, host: &Host, session: &Session) -> bool {
         let confirmed = matches!(session.host_state, HostState::Withdrawn { uninstalled: true });
-        let patience_over = self.withdrawing.get(&node).is_some_and(|at| *at <= now.monotonic);
+        let patience_over = self.withdrawing.get(&node).is_some_and(Option::is_none);
         !host.revoked && host.binding == Binding::None && (confirmed || patience_over)
     }
 
+    /// Waits for the host of an ended session to confirm that its agent is stopped or gone, but not for ever.
     fn watch_withdrawal(&mut self, now: Now, node: NodeId) {
-        let withdrawn = self
-            .state
-            .current(node)
-            .is_some_and(|(_, session)| session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn));
-        let revoked = self.state.hosts.get(&node).is_some_and(|host| host.revoked);
-        if withdrawn && !revoked {
+        let waits = self.state.current(node).zip(self.state.hosts.get(&node)).is_some_and(|((_, session), host)| {
+            let withdrawn = session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn);
+            match withdrawn {
+                true => !host.revoked,
+                false => session.html.is_none() && session.owes_confirmation(host, &self.setup.policies),
+            }
+        });
+        if waits {
             let until = now.monotonic.after(self.setup.timing.withdraw_patience);
-            self.withdrawing.entry(node).or_insert(until);
+            self.withdrawing.entry(node).or_insert(Some(until));
+        } else {
+            self.withdrawing.remove(&node);
         }
     }
 
     /// Has the runtime read a survey, make a plan or render a report; once in each run, and again where it failed.
     fn ask_for_work(&mut self, node: NodeId) {
         let Some((session, found)) = self.state.current(node) else { return };
-        let Some(host) = self.state.hosts.get(&node).filter(|host| found.is_live(host)) else { return };
+        let Some(host) = self.state.hosts.get(&node) else { return };
         let asked = match (found.survey, found.descriptor, &found.plan) {
+            _ if found.is_without_success() => match found.html {
+                None if self.is_settled(node, found, host) => Asked::MakeReport,
+                _ => return,
+            },
+            _ if !found.is_live(host) => return,
             (Some(survey), None, _) if !found.survey_again => Asked::OpenSurvey(survey),
             (_, Some(descriptor), None) => Asked::MakePlan(descriptor),
             _ if found.verified && found.html.is_none() && host.mapped.is_some() => Asked::MakeReport,
@@ -219,6 +233,13 @@ impl StationMachine {
             Asked::MakePlan(descriptor) => StationOutput::MakePlan { session, descriptor },
             Asked::MakeReport => StationOutput::MakeReport { session },
         });
+    }
+
+    /// Whether the report of an ended session can say all that will be said: the host has confirmed the last order, or
+    /// that is not waited for any more.
+    fn is_settled(&self, node: NodeId, session: &Session, host: &Host) -> bool {
+        let patience_over = self.withdrawing.get(&node).is_some_and(Option::is_none);
+        patience_over || !session.owes_confirmation(host, &self.setup.policies)
     }
 
     /// Keeps the machine of addresses informed.
@@ -332,7 +353,8 @@ impl StationMachine {
             .map(|at| Deadline { at, reason: "repeat a directive" });
         let work = self.asked.values().filter_map(|(_, retry)| *retry).min();
         let work = work.map(|at| Deadline { at, reason: "fetch a survey again" });
-        let patience = self.withdrawing.values().min().map(|at| Deadline { at: *at, reason: "revoke a silent host" });
+        let patience = self.withdrawing.values().flatten().min();
+        let patience = patience.map(|at| Deadline { at: *at, reason: "go on without a silent host" });
         let site = Deadline { at: self.site_report_at, reason: "report to headquarters" };
         Deadline::earlier(Deadline::earlier(repeat, work), Deadline::earlier(patience, Some(site)))
     }

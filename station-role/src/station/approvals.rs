@@ -48,8 +48,8 @@ impl StationMachine {
         for (document, approval) in word.approvals {
             self.take_approval(now, document, approval);
         }
-        for (attempt, probe) in word.probes {
-            self.take_probe(now, attempt, &probe);
+        for (attempt, document, probe) in word.probes {
+            self.take_probe(now, attempt, document, probe);
         }
         for (session, revision) in word.profiles_durable {
             let news = self
@@ -100,7 +100,7 @@ impl StationMachine {
         }
     }
 
-    fn take_probe(&mut self, now: Now, attempt: u32, probe: &ProbeResult) {
+    fn take_probe(&mut self, now: Now, attempt: u32, document: DocumentHash, probe: ProbeResult) {
         let id = probe.session;
         let Some(session) = self.state.sessions.get(&id) else { return };
         let Some(host) = self.state.hosts.get(&id.node) else { return };
@@ -120,7 +120,7 @@ impl StationMachine {
             fault.as_ref().map(|fault| format!("port {port} at {}: {fault}", probe.mapped))
         });
         let faults: Vec<String> = faults.chain(missing).collect();
-        self.journal(StationEvent::Probed { at: now.wall, session: id, faults });
+        self.journal(StationEvent::Probed { at: now.wall, session: id, document, probe, faults });
     }
 
     /// The approvals that are waited for (R90), oldest session first.
@@ -217,13 +217,18 @@ impl StationMachine {
 
     pub(super) fn on_retry(&mut self, now: Now, session: SessionId, by: String) {
         let Some(found) = self.state.sessions.get(&session).filter(|_| self.state.is_current(session)) else { return };
-        let suspect = self.state.hosts.get(&session.node).is_some_and(|host| host.suspect.is_some());
+        let host = self.state.hosts.get(&session.node);
+        let suspect = host.is_some_and(|host| host.suspect.is_some());
+        let warned = host.is_some_and(|host| !host.warnings.is_empty());
         if found.attention.is_some() || suspect {
             self.asked.remove(&session);
             self.contacts.remove(&session.node);
-            self.journal(StationEvent::AttentionCleared { at: now.wall, session, by });
+            self.journal(StationEvent::AttentionCleared { at: now.wall, session, by: by.clone() });
         } else if found.end.as_ref().is_some_and(|end| !matches!(end.stage, Stage::Complete | Stage::Withdrawn)) {
-            self.on_new_generation(now, session.node, by);
+            self.on_new_generation(now, session.node, by.clone());
+        }
+        if warned {
+            self.journal(StationEvent::WarningsCleared { at: now.wall, node: session.node, by });
         }
     }
 

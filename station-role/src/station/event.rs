@@ -2,7 +2,7 @@
 use std::net::Ipv4Addr;
 
 use branchline_protocol::{
-    charter::JoinToken,
+    charter::{JoinToken, ProbeResult},
     ids::{DocumentHash, Epoch, Hash, NodeId, SessionId, SurveyHash},
     report::ReportEvent,
     session::{HostState, Stage},
@@ -221,6 +221,10 @@ pub enum StationEvent {
         at: UnixSeconds,
         /// Which session.
         session: SessionId,
+        /// The signed document.
+        document: DocumentHash,
+        /// What headquarters saw.
+        probe: ProbeResult,
         /// What was not as declared; empty where all was well.
         faults: Vec<String>,
     },
@@ -309,5 +313,23 @@ pub enum StationEvent {
         session: SessionId,
         /// The revision.
         revision: u64,
+    },
+    /// Another machine showed a host's identity and was not let in (R99).
+    Warned {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// What was seen.
+        text: String,
+    },
+    /// A person has seen the warnings about a host.
+    WarningsCleared {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// Who.
+        by: String,
     },
 }

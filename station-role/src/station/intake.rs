@@ -1,11 +1,11 @@
 //! What hosts say, and what the runtime found out about them (R50, R52, R61, R63, R99, R116).
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
     ids::{Hash, NodeId, SessionId, SurveyHash},
     limits::{
-        EVENT_TEXT_BYTES_MAX, MACHINE_IDENTIFIER_BYTES_MAX, PLAN_PACKS_MAX, REFUSAL_TEXT_BYTES_MAX, REPORT_EVENTS_MAX,
-        REPORT_HTML_BYTES_MAX,
+        EVENT_TEXT_BYTES_MAX, HOST_WARNINGS_MAX, MACHINE_IDENTIFIER_BYTES_MAX, PLAN_PACKS_MAX, REFUSAL_TEXT_BYTES_MAX,
+        REPORT_EVENTS_MAX, REPORT_HTML_BYTES_MAX,
     },
     refusal::{Refusal, RefusalKind},
     report::{EventBody, ReportEvent},
@@ -15,10 +15,12 @@ use branchline_protocol::{
 
 use super::{
     machine::StationMachine,
-    state::{Binding, StationEvent},
+    state::{Binding, Session, StationEvent},
     words::{PlanSummary, StationOutput, SurveyFacts},
 };
 
+/// A report that is older than this when it arrives was sent now: requests on the control plane end after 20 s.
+const LATE_REPORT: Duration = Duration::from_secs(30);
 /// Longest name of a host, in bytes (RFC 1035).
 const HOST_NAME_BYTES_MAX: usize = 255;
 
@@ -90,19 +92,20 @@ impl StationMachine {
     }
 
     /// Why the report shows that two machines have this identity, where it does: a machine numbers its reports, so one
-    /// number comes from one address; and an address that was left does not come back at once (R99).
+    /// number comes from one address; an address that was left does not come back at once; and who has left it says
+    /// nothing from there any more, once messages that were under way have arrived (R99).
     fn duplicate(&self, now: Now, node: NodeId, report: &HostReport) -> Option<String> {
         let (host, contact) = (self.state.hosts.get(&node)?, self.contacts.get(&node)?);
         if report.inside == host.inside || report.session.generation != host.generation {
             return None;
         }
         let same_number = report.revision == contact.revision;
-        let comes_back = contact.former_inside.is_some_and(|(address, left_at)| {
-            report.revision > contact.revision
-                && address == report.inside
-                && now.monotonic.since(left_at) < self.setup.timing.duplicate_window
-        });
-        (same_number || comes_back).then(|| {
+        let left = contact.former_inside.filter(|(address, _)| *address == report.inside);
+        let since_left = left.map(|(_, left_at)| now.monotonic.since(left_at));
+        let comes_back = report.revision > contact.revision
+            && since_left.is_some_and(|since| since < self.setup.timing.duplicate_window);
+        let lingers = report.revision < contact.revision && since_left.is_some_and(|since| since > LATE_REPORT);
+        (same_number || comes_back || lingers).then(|| {
             format!(
                 "{} answers at {} and at {}: two machines have one identity; switch one off or give it an identity of \
                  its own, then retry the session",
@@ -256,8 +259,22 @@ impl StationMachine {
         }
     }
 
+    /// Another machine showed a host's identity and was turned away: the host itself goes on, and people are told.
+    pub(super) fn on_copy_seen(&mut self, now: Now, node: NodeId, text: &str) {
+        let text = cut(text);
+        let news = self
+            .state
+            .hosts
+            .get(&node)
+            .is_some_and(|host| !host.warnings.contains(&text) && host.warnings.len() < HOST_WARNINGS_MAX);
+        if news {
+            self.journal(StationEvent::Warned { at: now.wall, node, text });
+        }
+    }
+
     pub(super) fn on_report_made(&mut self, now: Now, session: SessionId, html: String) {
-        let wanted = self.state.sessions.get(&session).is_some_and(|found| found.verified && found.html.is_none());
+        let wanted = |found: &Session| found.html.is_none() && (found.verified || found.is_without_success());
+        let wanted = self.state.sessions.get(&session).is_some_and(wanted);
         if !wanted {
             return;
         }

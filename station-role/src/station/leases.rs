@@ -79,6 +79,12 @@ pub enum DeskInput {
         /// Frames that it has.
         held: u32,
     },
+    /// A newer charter designates the same station: leases bear its epoch from now on. What was given before stays good
+    /// until it is renewed, since the origin lets the highest (epoch, sequence) through.
+    EpochChanged {
+        /// The new epoch.
+        epoch: Epoch,
+    },
     /// These members are connected now, the station not counted.
     Living {
         /// The members.
@@ -337,6 +343,7 @@ impl Machine for LeaseDesk {
                 }
             }
             DeskInput::Ask { node, pack, held } => self.ask(now, node, pack, held),
+            DeskInput::EpochChanged { epoch } => self.setup.epoch = self.setup.epoch.max(epoch),
             DeskInput::Living { nodes } => self.living(now, nodes),
             DeskInput::Holdings { node, pack, bitmap } => self.holdings(now, node, pack, &bitmap),
         }

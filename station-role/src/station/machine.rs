@@ -62,8 +62,9 @@ pub struct StationMachine {
     pub(super) queue_dirty: bool,
     /// Slots that were held when the limit was last lowered.
     pub(super) slots_allowed_before: u32,
-    /// Withdrawn hosts that have not confirmed, and until when that is waited for.
-    pub(super) withdrawing: BTreeMap<NodeId, Monotonic>,
+    /// Hosts of ended sessions that have not confirmed the last order, and until when that is waited for; `None` once
+    /// it is not waited for any more.
+    pub(super) withdrawing: BTreeMap<NodeId, Option<Monotonic>>,
     pub(super) site_dirty: bool,
     pub(super) site_report_at: Monotonic,
     pub(super) site_reported_at: Option<Monotonic>,
@@ -172,6 +173,7 @@ impl StationMachine {
                 self.on_token_use(now, identifier, node, machine_identifier, host_name);
             }
             StationInput::MemberRenew { node } => self.on_member_renew(now, node),
+            StationInput::CopySeen { node, text } => self.on_copy_seen(now, node, &text),
             StationInput::Cancel { session, by } => self.on_cancel(now, session, by),
             StationInput::Retry { session, by } => self.on_retry(now, session, by),
             StationInput::Withdraw { session, by } => self.on_withdraw(now, session, by),

@@ -49,7 +49,7 @@ pub use approvals::check_binding;
 pub use machine::StationMachine;
 pub use profile::{ApprovalView, SessionReport, SessionView};
 pub use site::{SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteSetup};
-pub use state::{StationEvent, StationState};
+pub use state::{SignedProbe, StationEvent, StationState};
 pub use words::{
     HeadquartersWord, MembershipTicket, PlanSummary, SiteReportDraft, StationInput, StationOutput, StationSetup,
     StationTiming, SurveyFacts,

@@ -169,23 +169,36 @@ impl Session {
         }
     }
 
+    /// Whether it ended in a way that has a report of its own (R85, R92): any end but success, and withdrawal, which
+    /// leaves the report of the success.
+    pub(super) fn is_without_success(&self) -> bool {
+        use Stage::{Cancelled, Denied, Failed, Refused, RolledBack};
+        self.end.as_ref().is_some_and(|end| matches!(end.stage, Denied | Refused | RolledBack | Failed | Cancelled))
+    }
+
+    /// Whether the host of a session that is over still has to confirm something.
+    pub(super) fn owes_confirmation(&self, host: &Host, policies: &SitePolicies) -> bool {
+        self.end.is_some() && matches!(self.last_order(host, policies), Order::Stop { .. } | Order::Uninstall { .. })
+    }
+
     /// What is left to do for the host of a session that is over.
     fn last_order(&self, host: &Host, policies: &SitePolicies) -> Order {
         let Some(end) = &self.end else { return Order::Wait(WaitReason::Survey) };
         let reason = if end.by.is_empty() { end.reason.clone() } else { format!("{} ({})", end.reason, end.by) };
         let touched = self.begun && !self.is_update;
-        match end.stage {
-            Stage::Complete => self.completion(host).unwrap_or(Order::End { reason }),
-            Stage::Withdrawn if !matches!(self.host_state, HostState::Withdrawn { uninstalled: true }) => {
-                Order::Uninstall { reason }
+        let stopped = matches!(self.host_state, HostState::Withdrawn { .. });
+        let uninstalled = matches!(self.host_state, HostState::Withdrawn { uninstalled: true });
+        match (end.stage, policies.on_denied) {
+            (Stage::Complete, _) => self.completion(host).unwrap_or(Order::End { reason }),
+            (Stage::Withdrawn, _) if !uninstalled => Order::Uninstall { reason },
+            (Stage::Denied, DeniedAction::Uninstall) if touched && !uninstalled => Order::Uninstall { reason },
+            (Stage::Denied, DeniedAction::Stop) | (Stage::Cancelled, _) if touched && !stopped => {
+                Order::Stop { reason }
             }
-            Stage::Denied if touched => match policies.on_denied {
-                DeniedAction::Leave => Order::End { reason },
-                DeniedAction::Stop => Order::Stop { reason },
-                DeniedAction::Uninstall => Order::Uninstall { reason },
+            _ => match self.html.clone().filter(|_| self.is_without_success()) {
+                Some(report_html) => Order::Keep { reason, report_html },
+                None => Order::End { reason },
             },
-            Stage::Cancelled if touched => Order::Stop { reason },
-            _ => Order::End { reason },
         }
     }
 

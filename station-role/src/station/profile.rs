@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     machine::StationMachine,
-    state::{ApprovalState, HistoryLine, Host, Session, SlotUse},
+    state::{ApprovalState, HistoryLine, Host, Session, SignedProbe, SlotUse},
 };
 
 /// What headquarters decided, for people.
@@ -60,6 +60,8 @@ pub struct SessionView {
     pub stage: Stage,
     /// Why it waits or how it ended, for people; empty where it is under way.
     pub reason: String,
+    /// What people should look at, such as a second machine with this identity (R99).
+    pub warnings: Vec<String>,
     /// Its place in the queue, from 1, where it waits for a slot.
     pub place: Option<u32>,
     /// The slot that it holds.
@@ -113,6 +115,8 @@ pub struct SessionReport {
     pub view: SessionView,
     /// What happened on the host, with all output (R85).
     pub install: InstallReport,
+    /// Headquarters' newest probe of the mapped address (R94).
+    pub probe: Option<SignedProbe>,
     /// Events of progress and output that were not kept.
     pub events_cut: u64,
 }
@@ -139,6 +143,7 @@ impl StationMachine {
             is_current,
             stage: session.stage(host, &self.setup.policies),
             reason: self.reason(id, session, host),
+            warnings: host.warnings.clone(),
             place,
             slot: session.slot,
             host_state: session.host_state.clone(),
@@ -177,7 +182,8 @@ impl StationMachine {
     /// Everything that the HTML report of a session shows.
     pub fn session_report(&self, id: SessionId) -> Option<SessionReport> {
         let (session, view) = (self.state.sessions.get(&id)?, self.session(id)?);
-        Some(SessionReport { view, install: InstallReport::of(&session.events), events_cut: session.events_cut })
+        let (install, probe) = (InstallReport::of(&session.events), session.probe.clone());
+        Some(SessionReport { view, install, probe, events_cut: session.events_cut })
     }
 
     /// The profile of a session as headquarters should hold it.
@@ -192,13 +198,15 @@ impl StationMachine {
             machine_identifier: host.machine_identifier.clone(),
             stage: session.stage(host, &self.setup.policies),
             reason: self.reason(id, session, host),
+            warnings: host.warnings.clone(),
             inside: host.inside,
             mapped: mapped_of(session, host, is_current),
             packages: plan.map(|plan| plan.packages.clone()).unwrap_or_default(),
             modules: plan.map(|plan| plan.modules.clone()).unwrap_or_default(),
             thresholds: plan.map(|plan| plan.thresholds.clone()).unwrap_or_default(),
             scrape: plan.map(|plan| plan.scrape.clone()).unwrap_or_default(),
-            report_html: session.html.clone(),
+            // What headquarters holds it keeps: the text is long, and travels once.
+            report_html: session.html.clone().filter(|_| session.profile_durable < session.html_revision),
             wan_bytes: session.bytes.0,
             lan_bytes: session.bytes.1,
         })

@@ -8,7 +8,7 @@ use std::{
 };
 
 use branchline_protocol::{
-    charter::JoinToken,
+    charter::{JoinToken, ProbeResult},
     ids::{DocumentHash, Epoch, Hash, NodeId, SessionId, SurveyHash},
     machine::Sequence,
     report::ReportEvent,
@@ -73,6 +73,9 @@ pub struct Host {
     pub mapped: Option<Ipv4Addr>,
     /// Why it is taken for two machines, while it is.
     pub suspect: Option<String>,
+    /// Other machines that showed its identity and were not let in, until a person has seen it; at most
+    /// `HOST_WARNINGS_MAX`.
+    pub warnings: Vec<String>,
     /// Whether its membership is revoked.
     pub revoked: bool,
 }
@@ -103,6 +106,15 @@ pub enum ApprovalState {
         /// When it arrived.
         at: UnixSeconds,
     },
+}
+
+/// Headquarters' probe of a mapped address (R94).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedProbe {
+    /// The signed document; its signature was checked when it arrived.
+    pub document: DocumentHash,
+    /// What headquarters saw.
+    pub result: ProbeResult,
 }
 
 /// How a session ended.
@@ -172,10 +184,14 @@ pub struct Session {
     pub checked: Option<Vec<String>>,
     /// What headquarters' probe found, in this attempt.
     pub probed: Option<Vec<String>>,
+    /// That probe itself.
+    pub probe: Option<SignedProbe>,
     /// Whether both were well.
     pub verified: bool,
     /// The HTML report.
     pub html: Option<String>,
+    /// The event that made it: a profile of this revision or a later one that headquarters holds holds the report.
+    pub html_revision: u64,
     /// What a person is needed for.
     pub attention: Option<String>,
     /// How it ended.

@@ -1,7 +1,7 @@
 //! How an event changes what the station knows. Total and pure; the machine has checked what it journals.
 use branchline_protocol::{
     ids::{NodeId, SessionId},
-    limits::SESSION_EVENTS_MAX,
+    limits::{HOST_WARNINGS_MAX, SESSION_EVENTS_MAX},
     machine::Sequence,
     report::{EventBody, ReportEvent},
     session::{HostState, Stage},
@@ -9,7 +9,8 @@ use branchline_protocol::{
 };
 
 use super::state::{
-    ApprovalState, Binding, End, HistoryLine, Host, Member, Session, SlotUse, StationEvent, StationState, TokenRecord,
+    ApprovalState, Binding, End, HistoryLine, Host, Member, Session, SignedProbe, SlotUse, StationEvent, StationState,
+    TokenRecord,
 };
 
 impl Session {
@@ -36,8 +37,10 @@ impl Session {
             attempt: 0,
             checked: None,
             probed: None,
+            probe: None,
             verified: false,
             html: None,
+            html_revision: 0,
             attention: None,
             end: None,
             events: Vec::new(),
@@ -69,7 +72,7 @@ impl Session {
     fn begin_attempt(&mut self) {
         self.attempt += 1;
         self.checked = None;
-        self.probed = None;
+        (self.probed, self.probe) = (None, None);
     }
 }
 
@@ -123,6 +126,18 @@ impl StationState {
                     host.suspect = Some(reason.clone());
                 }
             }
+            StationEvent::Warned { node, text, .. } => {
+                if let Some(host) = self.hosts.get_mut(node)
+                    && host.warnings.len() < HOST_WARNINGS_MAX
+                {
+                    host.warnings.push(text.clone());
+                }
+            }
+            StationEvent::WarningsCleared { node, .. } => {
+                if let Some(host) = self.hosts.get_mut(node) {
+                    host.warnings.clear();
+                }
+            }
             StationEvent::Revoked { node, .. } => {
                 self.members.remove(node);
                 self.revoked.insert(*node);
@@ -172,6 +187,7 @@ impl StationState {
             binding: Binding::None,
             mapped: None,
             suspect: None,
+            warnings: Vec::new(),
             revoked: false,
         });
         host.generation = session.generation;
@@ -238,7 +254,7 @@ impl StationState {
         }
         session.attention = None;
         session.checked = None;
-        session.probed = None;
+        (session.probed, session.probe) = (None, None);
     }
 
     fn apply_to_session(&mut self, event: &StationEvent) {
@@ -300,7 +316,10 @@ impl StationState {
                 session.checked = Some(faults.clone());
                 session.slot = None;
             }
-            StationEvent::Probed { faults, .. } => session.probed = Some(faults.clone()),
+            StationEvent::Probed { document, probe, faults, .. } => {
+                session.probed = Some(faults.clone());
+                session.probe = Some(SignedProbe { document: *document, result: probe.clone() });
+            }
             StationEvent::Verified { .. } => session.verified = true,
             StationEvent::VerificationFailed { reason, .. } | StationEvent::AttentionRaised { reason, .. } => {
                 session.attention = Some(reason.clone());
@@ -333,6 +352,9 @@ impl StationState {
             _ => {}
         }
         session.profile_revision = sequence.0;
+        if let StationEvent::ReportMade { .. } = event {
+            session.html_revision = sequence.0;
+        }
         if let Some((at, text)) = event.history_line() {
             session.history.push(HistoryLine { at, text });
         }
@@ -373,6 +395,8 @@ impl StationEvent {
             | Self::Mapped { .. }
             | Self::Unmapped { .. }
             | Self::Suspected { .. }
+            | Self::Warned { .. }
+            | Self::WarningsCleared { .. }
             | Self::Revoked { .. } => None,
         }
     }
@@ -384,6 +408,8 @@ impl StationEvent {
             | Self::Mapped { node, .. }
             | Self::Unmapped { node, .. }
             | Self::Suspected { node, .. }
+            | Self::Warned { node, .. }
+            | Self::WarningsCleared { node, .. }
             | Self::Revoked { node, .. } => Some(*node),
             _ => None,
         }
@@ -401,6 +427,8 @@ impl StationEvent {
                 | Self::SurveyOpened { .. }
                 | Self::Accepted { .. }
                 | Self::ReportMade { .. }
+                | Self::Warned { .. }
+                | Self::WarningsCleared { .. }
                 | Self::ProfileDurable { .. }
         )
     }
@@ -449,6 +477,8 @@ impl StationEvent {
             Self::AttentionRaised { at, reason, .. } | Self::Suspected { at, reason, .. } => {
                 (at, format!("Attention: {reason}"))
             }
+            Self::Warned { at, text, .. } => (at, format!("Warning: {text}")),
+            Self::WarningsCleared { at, by: who, .. } => (at, format!("Warnings seen{}.", by(who))),
             Self::AttentionCleared { at, by: who, .. } => (at, format!("Continued{}.", by(who))),
             Self::Ended { at, stage, reason, by: who, .. } => (at, format!("{stage:?}{}: {reason}", by(who))),
             Self::Revoked { at, .. } => (at, "Membership revoked.".to_owned()),

@@ -167,8 +167,8 @@ impl PlanSummary {
 pub struct HeadquartersWord {
     /// Decisions, each with the hash of its signed form.
     pub approvals: Vec<(DocumentHash, Approval)>,
-    /// What the probes saw, with the attempt that each answers.
-    pub probes: Vec<(u32, ProbeResult)>,
+    /// What the probes saw, with the attempt that each answers and the hash of the signed form.
+    pub probes: Vec<(u32, DocumentHash, ProbeResult)>,
     /// Address grants, for the machine of addresses.
     pub grants: Vec<AddressGrant>,
     /// Profiles that are durable at headquarters.
@@ -191,7 +191,7 @@ impl HeadquartersWord {
         }
         for (attempt, signed) in &directive.probes {
             match authority.check_probe(signed) {
-                Ok(probe) => word.probes.push((*attempt, probe)),
+                Ok(probe) => word.probes.push((*attempt, signed.hash(), probe)),
                 Err(refusal) => refusals.push(refusal),
             }
         }
@@ -331,6 +331,13 @@ pub enum StationInput {
     MemberRenew {
         /// Who.
         node: NodeId,
+    },
+    /// A peer that shows the identity of `node` was not admitted, since it runs on another machine (R99).
+    CopySeen {
+        /// The identity.
+        node: NodeId,
+        /// What was seen, the same words for the same copy.
+        text: String,
     },
     /// A person ends a session.
     Cancel {

@@ -16,7 +16,7 @@ fn at_stage(world: &World, host: u8, stage: Stage) -> bool {
     world.station.machine.state().current(node(host)).is_some() && world.stage(host) == stage
 }
 
-fn run_to(world: &mut World, host: u8, stage: Stage) {
+pub(crate) fn run_to(world: &mut World, host: u8, stage: Stage) {
     assert!(
         world.run_until(2000, |world| at_stage(world, host, stage)),
         "{:?} instead of {stage:?}",
@@ -111,7 +111,31 @@ fn a_denied_host_is_marked_and_its_agent_treated_by_policy() {
             _ => None,
         };
         assert_eq!(withdrawn, expected, "{action:?}");
+        assert_has_its_report_everywhere(&world, 1);
     }
+}
+
+/// The report of a session that ended without success is at the station, at headquarters and on the host (R85, R92).
+fn assert_has_its_report_everywhere(world: &World, host: u8) {
+    let id = world.current(host);
+    let html = world.station.machine.session_html(id).expect("the station has a report").to_owned();
+    assert!(matches!(&world.directives[&host].order, Order::Keep { report_html, .. } if *report_html == html));
+    assert_eq!(world.kept_reports.get(&host), Some(&html), "the host keeps it");
+    assert!(world.mirrored_reports.contains(&id), "headquarters keeps it");
+    assert_eq!(world.station.machine.profile(id).unwrap().report_html, None, "and is not sent it again");
+}
+
+#[test]
+fn a_denied_host_that_is_gone_has_its_report_after_a_while() {
+    let mut world = World::new(3, &[Fate::IsDenied], 10);
+    assert!(world.run_until(4000, |world| at_stage(world, 1, Stage::AwaitingApproval)));
+    let id = world.current(1);
+    world.hosts.clear();
+    let html = |world: &World| world.station.machine.session_html(id).is_some();
+    run_to(&mut world, 1, Stage::Denied);
+    let before = world.now.wall.0;
+    assert!(world.run_until(5000, html));
+    assert!((590..700).contains(&(world.now.wall.0 - before)), "{}", world.now.wall.0 - before);
 }
 
 #[test]
@@ -172,47 +196,6 @@ fn a_withdrawn_host_that_is_gone_is_revoked_after_a_while() {
 }
 
 #[test]
-fn one_identity_on_two_machines_is_refused_and_shown() {
-    let mut world = World::new(8, &[Fate::Completes], 10);
-    run_to(&mut world, 1, Stage::Complete);
-    let mut copy = world.hosts[&1].machine.report();
-    copy.machine_identifier = "another machine".into();
-    copy.revision += 10;
-    world.tell_station(StationInput::Report(node(1), Box::new(copy)));
-    assert!(world.refusals[0].1.contains("one of them is a copy"));
-    assert!(world.attentions.iter().any(|text| text.contains("one of them is a copy")));
-    assert_eq!(world.stage(1), Stage::Complete, "the first machine stays");
-}
-
-#[test]
-fn one_identity_at_two_addresses_is_unmapped_until_a_person_decides() {
-    let mut world = World::new(9, &[Fate::Completes], 10);
-    run_to(&mut world, 1, Stage::Complete);
-    world.run_until(100, |_| false);
-    let mut copy = world.hosts[&1].machine.report();
-    copy.inside = Ipv4Addr::new(10, 1, 0, 77);
-    world.tell_station(StationInput::Report(node(1), Box::new(copy)));
-    assert_eq!(world.stage(1), Stage::Attention);
-    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None);
-    let session = world.current(1);
-    world.tell_station(StationInput::Retry { session, by: "bea".into() });
-    run_to(&mut world, 1, Stage::Complete);
-    assert!(world.run_until(100, |world| world.station.machine.state().hosts[&node(1)].mapped.is_some()));
-}
-
-#[test]
-fn a_new_inside_address_is_taken_over() {
-    let mut world = World::new(10, &[Fate::Completes], 10);
-    run_to(&mut world, 1, Stage::Complete);
-    world.inside.insert(1, Ipv4Addr::new(10, 1, 0, 99));
-    world.crash_host(1);
-    let moved = |world: &World| world.station.machine.session(world.current(1)).unwrap().inside;
-    assert!(world.run_until(100, |world| moved(world) == Ipv4Addr::new(10, 1, 0, 99)));
-    assert_eq!(world.stage(1), Stage::Complete);
-    assert!(world.refusals.is_empty(), "{:?}", world.refusals);
-}
-
-#[test]
 fn an_update_keeps_the_mapping_and_a_denied_one_the_old_version() {
     let mut world = World::new(11, &[Fate::Completes], 10);
     run_to(&mut world, 1, Stage::Complete);
@@ -234,7 +217,7 @@ fn an_update_keeps_the_mapping_and_a_denied_one_the_old_version() {
     assert_eq!(world.installed[&1], plan_of(second.session), "the old version stays");
     assert_eq!(world.station.machine.profile(second.session).unwrap().mapped, first.mapped);
     assert_eq!(world.station.machine.profile(second.session).unwrap().stage, Stage::Complete);
-    assert!(matches!(world.directives[&1].order, Order::End { .. }), "and is not stopped");
+    assert!(matches!(world.directives[&1].order, Order::Keep { .. }), "and is not stopped");
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub struct World {
     pub revoked: BTreeSet<NodeId>,
     pub memberships: Vec<(NodeId, u64)>,
     pub kept_reports: BTreeMap<u8, String>,
+    pub mirrored_reports: BTreeSet<SessionId>,
     pub last_draft: SiteReportDraft,
     pub directives: BTreeMap<u8, Directive>,
     pub profiles: BTreeMap<(SessionId, u64), branchline_protocol::session::Stage>,
@@ -121,6 +122,7 @@ impl World {
             revoked: BTreeSet::new(),
             memberships: Vec::new(),
             kept_reports: BTreeMap::new(),
+            mirrored_reports: BTreeSet::new(),
             last_draft: SiteReportDraft::default(),
             directives: BTreeMap::new(),
             profiles: BTreeMap::new(),
@@ -459,11 +461,14 @@ impl World {
                 ports: request.ports.iter().map(|(port, _)| (*port, None)).collect(),
                 probed_at: self.now.wall,
             };
-            word.probes.push((request.attempt, probe));
+            let document = DocumentHash(Hash::of(format!("{probe:?}").as_bytes()));
+            word.probes.push((request.attempt, document, probe));
         }
         for profile in &draft.profiles {
             let before = self.profiles.insert((profile.session, profile.revision), profile.stage);
-            if profile.report_html.is_none() {
+            if profile.report_html.is_some() {
+                self.mirrored_reports.insert(profile.session);
+            } else {
                 assert_ne!(before, Some(branchline_protocol::session::Stage::Complete), "one revision, two profiles");
             }
             word.profiles_durable.push((profile.session, profile.revision));

@@ -1,0 +1,88 @@
+//! One identity, two machines (R99); and one machine that has moved (R116).
+use std::net::Ipv4Addr;
+
+use branchline_protocol::session::Stage;
+use branchline_station_role::station::StationInput;
+
+use super::{
+    rules::run_to,
+    world::{Fate, World, node},
+};
+
+#[test]
+fn one_identity_on_two_machines_is_refused_and_shown() {
+    let mut world = World::new(8, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    let mut copy = world.hosts[&1].machine.report();
+    copy.machine_identifier = "another machine".into();
+    copy.revision += 10;
+    world.tell_station(StationInput::Report(node(1), Box::new(copy)));
+    assert!(world.refusals[0].1.contains("one of them is a copy"));
+    assert!(world.attentions.iter().any(|text| text.contains("one of them is a copy")));
+    assert_eq!(world.stage(1), Stage::Complete, "the first machine stays");
+}
+
+#[test]
+fn one_identity_at_two_addresses_is_unmapped_until_a_person_decides() {
+    let mut world = World::new(9, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+    let mut copy = world.hosts[&1].machine.report();
+    copy.inside = Ipv4Addr::new(10, 1, 0, 77);
+    world.tell_station(StationInput::Report(node(1), Box::new(copy)));
+    assert_eq!(world.stage(1), Stage::Attention);
+    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None);
+    let session = world.current(1);
+    world.tell_station(StationInput::Retry { session, by: "bea".into() });
+    run_to(&mut world, 1, Stage::Complete);
+    assert!(world.run_until(100, |world| world.station.machine.state().hosts[&node(1)].mapped.is_some()));
+}
+
+/// A copy with the same machine identifier (a cloned disk) moves on from the journal that was copied, so that its
+/// reports are newer. The machine at the former address goes on as well: that is no move.
+#[test]
+fn a_clone_that_seems_to_be_a_move_is_found_out_when_the_first_machine_reports_again() {
+    let mut world = World::new(9, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+    let first = world.hosts[&1].machine.report();
+    let mut clone = first.clone();
+    (clone.inside, clone.revision) = (Ipv4Addr::new(10, 1, 0, 77), first.revision + 1);
+    world.tell_station(StationInput::Report(node(1), Box::new(clone)));
+    world.tell_station(StationInput::Report(node(1), Box::new(first)));
+    assert_eq!(world.stage(1), Stage::Complete, "a late message alone shows nothing");
+    world.run_until(120, |world| world.stage(1) == Stage::Attention);
+    assert_eq!(world.stage(1), Stage::Attention);
+    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None);
+}
+
+#[test]
+fn a_refused_copy_is_a_warning_until_a_person_has_seen_it() {
+    let mut world = World::new(8, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    for number in [1, 1, 2, 3, 4, 5] {
+        let text = format!("machine {number} shows the identity of machine 0");
+        world.tell_station(StationInput::CopySeen { node: node(1), text });
+    }
+    let id = world.current(1);
+    let view = world.station.machine.session(id).unwrap();
+    assert_eq!((view.stage, view.warnings.len()), (Stage::Complete, 4), "{view:?}");
+    assert_eq!(world.station.machine.profile(id).unwrap().warnings, view.warnings);
+    assert!(view.history.iter().any(|line| line.text.contains("machine 4 shows")));
+    assert!(view.mapped.is_some(), "the host itself goes on");
+    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
+    let view = world.station.machine.session(id).unwrap();
+    assert_eq!((view.stage, view.warnings.len()), (Stage::Complete, 0));
+}
+
+#[test]
+fn a_new_inside_address_is_taken_over() {
+    let mut world = World::new(10, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.inside.insert(1, Ipv4Addr::new(10, 1, 0, 99));
+    world.crash_host(1);
+    let moved = |world: &World| world.station.machine.session(world.current(1)).unwrap().inside;
+    assert!(world.run_until(100, |world| moved(world) == Ipv4Addr::new(10, 1, 0, 99)));
+    assert_eq!(world.stage(1), Stage::Complete);
+    assert!(world.refusals.is_empty(), "{:?}", world.refusals);
+}
