@@ -60,6 +60,8 @@ pub struct Traffic {
     pub wan_bytes: u64,
     /// Frame bytes that the station and the hosts got from each other.
     pub lan_bytes: u64,
+    /// Frame bytes that the station itself got over the WAN, and from the site's other nodes.
+    pub station_bytes: (u64, u64),
 }
 
 /// Asks every node for its meters.
@@ -74,9 +76,12 @@ pub fn traffic(site: &Site) -> Result<Traffic> {
     let catalogue = crate::catalogue::CatalogueDirectory::new(site.path("bundle/catalogue"));
     let key = crate::config::Bundle::open(&site.path("bundle"))?.public_keys()?.catalogue;
     let payload_bytes = catalogue.verified(key)?.packages.iter().map(|package| package.payload.pack_bytes).sum();
-    let mut lan_bytes = 0;
-    for home in site.hosts.iter().map(|name| site.host_home(name)).chain([site.station()]) {
-        lan_bytes += transfers(&home)?["transfers"]["received_lan"]["bytes"].as_u64().unwrap_or(0);
+    let received = |transfers: &Value, from: &str| transfers["transfers"][from]["bytes"].as_u64().unwrap_or(0);
+    let station = transfers(&site.station())?;
+    let station_bytes = (received(&station, "received_wan"), received(&station, "received_lan"));
+    let mut lan_bytes = station_bytes.1;
+    for home in site.hosts.iter().map(|name| site.host_home(name)) {
+        lan_bytes += received(&transfers(&home)?, "received_lan");
     }
-    Ok(Traffic { payload_bytes, wan_bytes, lan_bytes })
+    Ok(Traffic { payload_bytes, wan_bytes, lan_bytes, station_bytes })
 }

@@ -27,6 +27,9 @@ pub struct Outcome {
     pub lan_bytes: u64,
     /// `wan_bytes` by `payload_bytes` (R70).
     pub wan_ratio: f64,
+    /// What the station itself got over the WAN and from the site's other nodes, bytes; for the table.
+    #[serde(skip)]
+    pub station_bytes: (u64, u64),
     /// From the start to the last host's completion.
     pub seconds: f64,
 }
@@ -106,6 +109,7 @@ impl Outcome {
             payload_bytes: traffic.payload_bytes,
             wan_bytes: traffic.wan_bytes,
             lan_bytes: traffic.lan_bytes,
+            station_bytes: traffic.station_bytes,
             wan_ratio: ratio,
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
@@ -118,7 +122,7 @@ impl Outcome {
 
     /// The table and the sums.
     pub fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self.hosts.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = self.hosts.iter().map(row).chain([self.station_row()]).collect();
         let header = ["HOST", "STATE", "PAYLOADS", "MODULES", "WAN", "LAN", "MAPPED", "VERIFIED"];
         let mut text = table(&header, &rows);
         text.push_str("\n\nThresholds\n");
@@ -138,6 +142,12 @@ impl Outcome {
             self.seconds
         ));
         text
+    }
+
+    /// By default the station is the one that brings a payload over the WAN, for all of the site.
+    fn station_row(&self) -> Vec<String> {
+        let (wan, lan) = self.station_bytes;
+        ["(station)", "-", "-", "-", &bytes(wan), &bytes(lan), "-", "-"].map(str::to_owned).to_vec()
     }
 
     /// Hosts with the same thresholds stand together.
@@ -206,7 +216,12 @@ mod tests {
             HostOutcome::of("till-2", None, directory.path()),
         ];
         assert!(hosts[0].is_complete() && !hosts[1].is_complete());
-        let traffic = Traffic { payload_bytes: 20_000_000, wan_bytes: 20_000_000, lan_bytes: 40_000_000 };
+        let traffic = Traffic {
+            payload_bytes: 20_000_000,
+            wan_bytes: 20_000_000,
+            lan_bytes: 40_000_000,
+            station_bytes: (20_000_000, 0),
+        };
         let outcome = Outcome::new(hosts, traffic, 12.34);
         assert!(!outcome.is_complete());
         let text = outcome.text().replace(&directory.path().display().to_string(), "DIRECTORY");

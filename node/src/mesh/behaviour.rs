@@ -45,7 +45,9 @@ pub fn build(key: &SigningKey, established_max: u32, with_mdns: bool) -> Result<
             let limits = ConnectionLimits::default()
                 .with_max_pending_incoming(Some(128))
                 .with_max_pending_outgoing(Some(64))
-                .with_max_established_per_peer(Some(2))
+                // Two for a host and its peer that dial each other at once, and two for a copy of the host (R99): it must
+                // come as far as its hello, so that it is seen.
+                .with_max_established_per_peer(Some(4))
                 .with_max_established(Some(established_max));
             let config = request_response::Config::default()
                 .with_request_timeout(REQUEST_TIMEOUT)

@@ -3,6 +3,7 @@ use std::io;
 
 use branchline_protocol::{
     limits::CONTROL_MESSAGE_BYTES_MAX,
+    refusal::{Refusal, RefusalKind},
     wire::{
         codec,
         control::{ControlAnswer, ControlRequest},
@@ -45,16 +46,28 @@ async fn write<T: Serialize>(io: &mut (impl AsyncWrite + Unpin + Send), message:
     io.close().await
 }
 
+/// A request as it was read. One that cannot be read is kept as a refusal: the transport says nothing of it by itself, and
+/// both sides should hear of it.
+pub type Received = Result<ControlRequest, Refusal>;
+
 impl Codec for ControlCodec {
     type Protocol = StreamProtocol;
-    type Request = ControlRequest;
+    type Request = Received;
     type Response = ControlAnswer;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<ControlRequest>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Received>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        match read(io).await {
+            Ok(request) => Ok(Ok(request)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let reason =
+                    format!("a request that this node does not know, or a damaged one; nothing is done: {error}");
+                Ok(Err(Refusal::new(RefusalKind::Malformed, reason)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<ControlAnswer>
@@ -64,11 +77,14 @@ impl Codec for ControlCodec {
         read(io).await
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: ControlRequest) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Received) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request).await
+        match request {
+            Ok(request) => write(io, &request).await,
+            Err(refusal) => Err(io::Error::new(io::ErrorKind::InvalidInput, refusal.reason)),
+        }
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: ControlAnswer) -> io::Result<()>

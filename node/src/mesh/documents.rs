@@ -286,9 +286,11 @@ impl Documents {
             && membership.machine_identifier != hello.machine_identifier
         {
             let reason = format!(
-                "{node} is a membership of machine {}, but was shown by machine {}: one identity on two machines; \
-                 join the second machine with a token of its own",
-                membership.machine_identifier, hello.machine_identifier
+                "{node} is a member on machine {}, but is shown by machine {} at {}: one identity on two machines; make \
+                 an identity for the second one (an empty home directory and a token of its own)",
+                membership.machine_identifier,
+                hello.machine_identifier,
+                hello.addresses.control.ip()
             );
             return Err(Refusal::new(RefusalKind::DuplicateIdentity, reason));
         }

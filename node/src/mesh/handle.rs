@@ -1,7 +1,7 @@
 //! The way into the control plane.
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use branchline_protocol::{
     ids::{NodeId, SiteName},
     limits::{CONTROL_NEIGHBOURS_MAX, MEMBERS_DEFAULT},
@@ -66,7 +66,15 @@ pub enum MeshEvent {
         /// Where the answer goes.
         answer: oneshot::Sender<ControlAnswer>,
     },
-    /// A peer showed something that somebody should see: one identity on two machines, an old epoch.
+    /// A peer does not admit this node.
+    RefusedBy {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A peer showed something that somebody should see: one identity on two machines, an old epoch, a document that
+    /// does not hold, a request that is none.
     Suspicious {
         /// Who.
         node: NodeId,
@@ -101,7 +109,15 @@ impl Mesh {
     pub fn start(documents: Documents, config: MeshConfig) -> Result<(Self, mpsc::Receiver<MeshEvent>)> {
         let established_max = CONTROL_NEIGHBOURS_MAX as u32 * 2 + MEMBERS_DEFAULT;
         let mut swarm = behaviour::build(documents.key(), established_max, config.mdns)?;
-        swarm.listen_on(translate::multiaddr(documents.addresses().control))?;
+        let address = documents.addresses().control;
+        swarm.listen_on(translate::multiaddr(address)).map_err(|error| {
+            // The library's own text is empty; what the system said is behind it.
+            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            anyhow!(
+                "listening at {address} on the control plane: {reason}; is this an address of this machine (`listen` in \
+                 node.toml), and does no other `branchline run` use it?"
+            )
+        })?;
         let (commands, command_receiver) = mpsc::channel(1024);
         let (events, event_receiver) = mpsc::channel(1024);
         let (admitted_sender, admitted) = watch::channel(BTreeMap::new());

@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     ADMISSION_TIMEOUT, REDIAL_MAX,
     behaviour::{ControlBehaviour, ControlBehaviourEvent},
+    codec::Received,
     documents::{Admission, Documents, as_refusal, newer},
     handle::{Command, MeshError, MeshEvent, Reply},
     neighbours::Neighbours,
@@ -140,7 +141,7 @@ impl Service {
 
     fn ask(&mut self, node: NodeId, request: ControlRequest, asked: Asked) {
         if let Some(peer) = translate::peer_id(node) {
-            let id = self.swarm.behaviour_mut().requests.send_request(&peer, request);
+            let id = self.swarm.behaviour_mut().requests.send_request(&peer, Ok(request));
             self.asked.insert(id, asked);
         }
     }
@@ -187,15 +188,11 @@ impl Service {
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                if let Some(node) = translate::node_id(&peer_id) {
-                    self.gone(node, "the connection was closed").await;
-                }
+                self.gone(&peer_id, "the connection was closed").await;
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
-                if let Some(node) = translate::node_id(&peer_id)
-                    && !self.swarm.is_connected(&peer_id)
-                {
-                    self.gone(node, &error.to_string()).await;
+                if !self.swarm.is_connected(&peer_id) {
+                    self.gone(&peer_id, &error.to_string()).await;
                 }
             }
             SwarmEvent::Behaviour(ControlBehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
@@ -226,7 +223,7 @@ impl Service {
         let _ = self.swarm.dial(options);
     }
 
-    async fn on_requests(&mut self, event: request_response::Event<ControlRequest, ControlAnswer>) {
+    async fn on_requests(&mut self, event: request_response::Event<Received, ControlAnswer>) {
         use request_response::{Event, Message};
         match event {
             Event::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
@@ -234,8 +231,7 @@ impl Service {
                 self.on_request(node, connection_id, request, channel).await;
             }
             Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                let Some(node) = translate::node_id(&peer) else { return };
-                if let Some(asked) = self.asked.remove(&request_id) {
+                if let (Some(node), Some(asked)) = (translate::node_id(&peer), self.asked.remove(&request_id)) {
                     self.on_answer(node, asked, response).await;
                 }
             }
@@ -260,10 +256,10 @@ impl Service {
         &mut self,
         node: NodeId,
         connection: ConnectionId,
-        request: ControlRequest,
+        request: Received,
         channel: ResponseChannel<ControlAnswer>,
     ) {
-        if let ControlRequest::Hello(hello) = request {
+        if let Ok(ControlRequest::Hello(hello)) = request {
             let answer = self.on_hello(node, &hello).await;
             let refused = matches!(answer, ControlAnswer::Refused(_));
             let _ = self.swarm.behaviour_mut().requests.send_response(channel, answer);
@@ -277,6 +273,14 @@ impl Service {
             let refusal = Refusal::new(RefusalKind::NotAMember, "say hello first: nothing here is for non-members");
             let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));
             return;
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => {
+                let _ = self.events.send(MeshEvent::Suspicious { node, refusal: refusal.clone() }).await;
+                let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));
+                return;
+            }
         };
         let answer = match &request {
             ControlRequest::Document(kind) => match self.documents.give(&admission.site, *kind) {
@@ -315,15 +319,12 @@ impl Service {
                 }
             }
             (Asked::Hello, ControlAnswer::Refused(refusal)) => {
-                tracing::warn!(%node, %refusal, "the peer refuses this node");
-                let suspicious = MeshEvent::Suspicious { node, refusal };
-                let _ = self.events.send(suspicious).await;
+                let _ = self.events.send(MeshEvent::RefusedBy { node, refusal }).await;
                 self.disconnect(node);
             }
             (Asked::Document(site, kind), ControlAnswer::Document(given, json)) if given == kind => {
                 if let Err(error) = self.documents.take(&site, kind, &json, wall_time()) {
                     let refusal = as_refusal(&error);
-                    tracing::warn!(%node, ?kind, %refusal, "a document is refused");
                     let _ = self.events.send(MeshEvent::Suspicious { node, refusal }).await;
                 }
             }
@@ -437,7 +438,8 @@ impl Service {
         }
     }
 
-    async fn gone(&mut self, node: NodeId, reason: &str) {
+    async fn gone(&mut self, peer_id: &PeerId, reason: &str) {
+        let Some(node) = translate::node_id(peer_id) else { return };
         let Some(peer) = self.peers.remove(&node) else { return };
         for (_, reply) in peer.waiting {
             let _ = reply.send(Err(MeshError::Unreachable { node, reason: reason.to_owned() }));

@@ -168,12 +168,9 @@ async fn status(node: &Node) -> Result<Value> {
         })
         .collect();
     let neighbours: Vec<String> = node.mesh.admitted().borrow().keys().map(NodeId::to_string).collect();
-    let (stages, notices) = match node.station() {
-        None => (Value::Null, Vec::new()),
-        Some(station) => {
-            let stages = station.handle.query(|machine| machine.stages()).await?;
-            (serde_json::to_value(stages)?, station.notices())
-        }
+    let stages = match node.station() {
+        None => Value::Null,
+        Some(station) => serde_json::to_value(station.handle.query(|machine| machine.stages()).await?)?,
     };
     Ok(json!({
         "node": own,
@@ -182,9 +179,27 @@ async fn status(node: &Node) -> Result<Value> {
         "sites": sites,
         "neighbours": neighbours,
         "packs": node.packs.progress(),
+        "host": host_status(node).await?,
         "stages": stages,
-        "notices": notices,
+        "notices": node.notices.list(),
     }))
+}
+
+/// Where this host's own session stands, by the host's word and by the station's.
+async fn host_status(node: &Node) -> Result<Value> {
+    let Some(host) = node.host() else { return Ok(Value::Null) };
+    host.query(|machine| {
+        let session = machine.session();
+        json!({
+            "session": machine.session_id().to_string(),
+            "state": session.state,
+            "stage": session.standing.as_ref().map(|standing| standing.stage),
+            "inside": machine.report().inside,
+            "installed": session.installed.as_ref().map(|installed| installed.plan),
+            "said": machine.shown(),
+        })
+    })
+    .await
 }
 
 async fn token(node: &Node, uses: u32, life_seconds: u64) -> Result<Value> {
@@ -245,7 +260,7 @@ async fn nat(node: &Node) -> Result<Value> {
 }
 
 async fn report(node: &Node, host: &str) -> Result<Value> {
-    let none = || format!("there is no report of {host:?} yet; a report is made when the host is complete");
+    let none = || format!("there is no report of {host:?} yet; a report is made when its session ends");
     if let Some(station) = node.station() {
         let session = find_session(&station, host).await?;
         let html =

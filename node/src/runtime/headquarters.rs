@@ -18,6 +18,7 @@ use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    notices::Notices,
     probe,
     pump::{Effects, PumpHandle},
 };
@@ -50,6 +51,7 @@ pub struct HeadquartersEffects {
     calls: mpsc::Receiver<Registration>,
     exchanges: BTreeMap<u64, oneshot::Sender<ControlAnswer>>,
     commands: BTreeMap<u64, oneshot::Sender<Result<Vec<(SiteName, SessionId)>, Refusal>>>,
+    notices: Notices,
 }
 
 enum Registration {
@@ -73,6 +75,7 @@ impl HeadquartersDesk {
         handle: PumpHandle<HeadquartersMachine>,
         documents: Documents,
         approval_key: Option<SigningKey>,
+        notices: Notices,
     ) -> (Self, HeadquartersEffects) {
         let (targets_sender, targets) = watch::channel(render_targets(&[]));
         let (calls, call_receiver) = mpsc::channel(256);
@@ -86,6 +89,7 @@ impl HeadquartersDesk {
             calls: registered,
             exchanges: BTreeMap::new(),
             commands: BTreeMap::new(),
+            notices,
         };
         (Self { calls, handle, targets }, effects)
     }
@@ -183,13 +187,15 @@ impl Effects<HeadquartersMachine> for HeadquartersEffects {
             HeadquartersOutput::Answer { exchange, directive, .. } => self.answer(exchange, *directive),
             HeadquartersOutput::SignApproval(approval) => {
                 let Some(key) = &self.approval_key else {
-                    tracing::warn!(session = %approval.session, "no approval key is configured here; set headquarters.approval_key in node.toml");
+                    let text = "is decided, but no approval key is configured here; set headquarters.approval_key in node.toml";
+                    self.notices.add(format!("{} {text}", approval.session));
                     return;
                 };
                 let authority = self.documents.authority(&approval.site);
                 let usable = authority.is_some_and(|a| a.charter().keys.approvers.contains(&PublicKey::of(key)));
                 if !usable {
-                    tracing::warn!(site = %approval.site, "the configured approval key is not one of the charter's; nothing is approved with it");
+                    let text = "the configured approval key is not one of the charter's; nothing is approved with it";
+                    self.notices.add(format!("site {}: {text}", approval.site));
                     return;
                 }
                 let signed = Signed::sign(&*approval, key);
@@ -213,7 +219,7 @@ impl Effects<HeadquartersMachine> for HeadquartersEffects {
                     let _ = answer.send(result);
                 }
             }
-            HeadquartersOutput::Notice { site, text } => tracing::warn!(%site, "{text}"),
+            HeadquartersOutput::Notice { site, text } => self.notices.add(format!("site {site}: {text}")),
         }
     }
 }

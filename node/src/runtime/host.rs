@@ -70,18 +70,15 @@ impl Effects<HostMachine> for HostEffects {
             HostOutput::Verify { plan } => self.start(async move { context.verify(plan).await }),
             HostOutput::Stop => self.start(async move { context.withdraw(InstallerRequest::Stop).await }),
             HostOutput::Uninstall => self.start(async move { context.withdraw(InstallerRequest::Uninstall).await }),
-            HostOutput::SaveReport { html, mapped } => {
-                let path = context.node.home.path("reports/report.html");
-                let kept = context
-                    .node
-                    .home
-                    .directory("reports")
-                    .and_then(|_| write_atomically(&path, html.as_bytes(), 0o644));
-                let input = match kept {
+            HostOutput::SaveReport { generation, html, mapped } => {
+                let input = match context.save_report(generation, &html) {
                     Ok(()) => HostInput::ReportSaved,
                     Err(error) => HostInput::WorkFailed { reason: format!("{error:#}") },
                 };
-                tracing::info!(%mapped, report = %path.display(), "this host is complete");
+                match mapped {
+                    Some(mapped) => tracing::info!(%mapped, "this host is complete; its report is kept"),
+                    None => tracing::info!("the session ended without success; its report is kept"),
+                }
                 tokio::spawn(async move { context.handle.input(input).await });
             }
             HostOutput::ShowOperator(text) => tracing::info!("{text}"),
@@ -110,6 +107,15 @@ impl HostContext {
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the report did not reach the station; it is repeated"),
         }
+    }
+
+    /// Every generation has a report of its own; `report.html` is the newest.
+    fn save_report(&self, generation: u32, html: &str) -> Result<()> {
+        let directory = self.node.home.directory("reports")?;
+        for name in [format!("generation-{generation}.html"), "report.html".to_owned()] {
+            write_atomically(&directory.join(name), html.as_bytes(), 0o644)?;
+        }
+        Ok(())
     }
 
     async fn run_survey(&self) -> HostInput {

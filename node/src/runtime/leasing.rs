@@ -7,13 +7,13 @@ use std::{
 use anyhow::Result;
 use branchline_protocol::{
     charter::{Authority, Signed},
-    ids::{NodeId, PackId},
+    ids::{Epoch, NodeId, PackId},
     refusal::{Refusal, RefusalKind},
     wire::control::{ControlAnswer, ControlRequest},
 };
 use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup, LeaseDesk};
 use ed25519_dalek::SigningKey;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::{
     clock::Clock,
@@ -29,6 +29,17 @@ type Answers = Arc<Mutex<BTreeMap<(NodeId, PackId), Vec<oneshot::Sender<ControlA
 pub struct Leasing {
     handle: PumpHandle<LeaseDesk>,
     answers: Answers,
+    _tasks: Arc<Tasks>,
+}
+
+/// The tasks of one desk, which end with it: a desk that nobody holds must not go on writing its journal, or the next one
+/// of this node would meet its events.
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
 }
 
 struct LeaseEffects {
@@ -71,19 +82,25 @@ impl Leasing {
             packs,
         };
         let pump = Pump::recover(journals, "leases", setup, clock, inputs, effects)?;
-        tokio::spawn(async move {
+        let runs = tokio::spawn(async move {
             if let Err(error) = pump.run().await {
                 tracing::error!(machine = "leases", "{error:#}");
                 std::process::exit(70);
             }
         });
-        tokio::spawn(follow_members(mesh, handle.clone()));
-        Ok(Self { handle, answers })
+        let follows = tokio::spawn(follow_members(mesh, handle.clone()));
+        let tasks = Arc::new(Tasks(vec![runs.abort_handle(), follows.abort_handle()]));
+        Ok(Self { handle, answers, _tasks: tasks })
     }
 
     /// The station fetches this pack itself.
     pub async fn station_wants(&self, pack: PackId) {
         self.handle.input(DeskInput::StationWants { pack }).await;
+    }
+
+    /// A newer charter designates this station still.
+    pub async fn epoch_changed(&self, epoch: Epoch) {
+        self.handle.input(DeskInput::EpochChanged { epoch }).await;
     }
 
     /// A wish for a lease or its renewal; resolves when the desk has decided and the decision is durable.

@@ -5,8 +5,8 @@
 //! | `pump` | the loop: inputs, journal, outputs |
 //! | `clock` | the two clocks |
 //! | `node` | one node: its parts, its roles, what peers may ask |
+//! | `notices` | what people should see, whatever the role |
 //! | `stationing` | taking and leaving the station role |
-//! | `summary` | a plan as the station's sessions see it |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
 //! | `staging` | packs ahead of the sessions that need them |
@@ -19,6 +19,7 @@ mod host;
 mod leasing;
 mod machine;
 mod node;
+mod notices;
 mod packs;
 mod probe;
 mod pump;
@@ -26,7 +27,6 @@ mod shutdown;
 mod staging;
 mod station;
 mod stationing;
-mod summary;
 mod surveys;
 
 pub use clock::{Clock, wall_time};
@@ -34,6 +34,7 @@ pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call
 pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
 pub use machine::{machine_identifier, machine_name};
 pub use node::run_node;
+pub use notices::Notices;
 pub use pump::{Effects, Pump, PumpHandle, PumpInputs, channel};
 pub use shutdown::requested as shutdown_requested;
 pub use staging::{PackSelector, PacksCommand};

@@ -23,6 +23,7 @@ use super::{
     headquarters::HeadquartersDesk,
     host::HostEffects,
     machine::{machine_identifier, machine_name},
+    notices::Notices,
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
     shutdown, staging,
@@ -63,6 +64,8 @@ pub struct Node {
     pub journals: JournalStore,
     /// The machine it runs on.
     pub machine_identifier: String,
+    /// What people should see.
+    pub notices: Notices,
     /// Where this node is headquarters.
     pub desk: Option<HeadquartersDesk>,
     /// Where this node is a host.
@@ -103,7 +106,8 @@ pub async fn run_node(home: Home) -> Result<()> {
     let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
     let clock = Clock::start();
     let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
-    let desk = start_headquarters(&home, &config, &documents, &journals, clock).await?;
+    let notices = Notices::default();
+    let desk = start_headquarters(&home, &config, &documents, &journals, clock, &notices).await?;
     let node = Arc::new(Node {
         home,
         config,
@@ -114,6 +118,7 @@ pub async fn run_node(home: Home) -> Result<()> {
         packs,
         journals,
         machine_identifier: identifier,
+        notices,
         desk,
         host: Mutex::new(None),
         station: Mutex::new(None),
@@ -161,6 +166,7 @@ async fn start_headquarters(
     documents: &Documents,
     journals: &JournalStore,
     clock: Clock,
+    notices: &Notices,
 ) -> Result<Option<HeadquartersDesk>> {
     if !is_role(documents, Role::Headquarters) {
         return Ok(None);
@@ -169,7 +175,7 @@ async fn start_headquarters(
     configuration.check().context("reading [headquarters.desk] of node.toml")?;
     let key = config.headquarters.approval_key.as_ref().map(|path| read_key(&home.path(path))).transpose()?;
     let (handle, inputs) = pump::channel::<HeadquartersMachine>();
-    let (desk, effects) = HeadquartersDesk::new(handle, documents.clone(), key);
+    let (desk, effects) = HeadquartersDesk::new(handle, documents.clone(), key, notices.clone());
     let setup = HeadquartersSetup { configuration };
     run_pump(Pump::recover(journals, "headquarters", setup, clock, inputs, effects)?, "headquarters");
     if let Some(listen) = config.headquarters.http {
@@ -216,10 +222,15 @@ async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>
                 tokio::spawn(staging::tell_newcomer(Arc::clone(&node), admission));
             }
             MeshEvent::Gone(peer) => tracing::debug!(%peer, "a peer is gone"),
-            MeshEvent::Suspicious { node: peer, refusal } => match node.station() {
-                Some(station) => station.notice(format!("{peer}: {refusal}")),
-                None => tracing::warn!(%peer, %refusal, "a peer was refused"),
-            },
+            MeshEvent::Suspicious { node: peer, refusal } => {
+                node.notices.add(format!("{peer}: {refusal}"));
+                if let (RefusalKind::DuplicateIdentity, Some(station)) = (refusal.kind, node.station()) {
+                    station.copy_seen(peer, refusal.reason).await;
+                }
+            }
+            MeshEvent::RefusedBy { node: peer, refusal } => {
+                node.notices.add(format!("{peer} refuses this node: {refusal}"));
+            }
             MeshEvent::Request { from, request, answer } => {
                 tokio::spawn(answer_request(Arc::clone(&node), from, request, answer));
             }

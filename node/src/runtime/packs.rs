@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use branchline_protocol::{
     charter::Authority,
     content::Pack,
-    ids::{NodeId, PackId, SiteName},
+    ids::{Epoch, NodeId, PackId, SiteName},
     refusal::{Refusal, RefusalKind},
     swarm::{FenceRecord, Progress},
     wire::control::{ControlAnswer, ControlRequest},
@@ -305,6 +305,13 @@ impl Packs {
         let leasing = Leasing::start(authority, key, self.mesh.clone(), self.clone(), journals, self.clock)?;
         *self.leasing.lock().unwrap_or_else(PoisonError::into_inner) = Some(leasing);
         Ok(())
+    }
+
+    /// Leases bear a newer epoch of this station from now on.
+    pub async fn lease_epoch(&self, epoch: Epoch) {
+        if let Some(leasing) = self.leasing() {
+            leasing.epoch_changed(epoch).await;
+        }
     }
 
     /// Gives out no more leases.

@@ -1,6 +1,6 @@
 //! A station's effects: directives, plans, reports to headquarters, memberships, the router.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,8 +22,8 @@ use branchline_station_role::{
         table_xml::{self, TableDocument},
     },
     station::{
-        HeadquartersWord, MembershipTicket, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, StationInput,
-        StationOutput, SurveyFacts,
+        HeadquartersWord, MembershipTicket, PlanSummary, SiteInput, SiteMachine, SiteOutput, SiteReportDraft,
+        StationInput, StationOutput, SurveyFacts,
     },
 };
 use tokio::sync::oneshot;
@@ -31,7 +31,6 @@ use tokio::sync::oneshot;
 use super::{
     node::Node,
     pump::{Effects, PumpHandle},
-    summary::summary_of,
     surveys::OpenError,
     wall_time,
 };
@@ -42,9 +41,6 @@ use crate::{
     router::RouterDriver,
     web::{self, report::ReportInput},
 };
-
-/// Notices that are kept for `status`.
-const NOTICES_MAX: usize = 100;
 
 /// Everything that a station's work needs; shared by its tasks.
 pub struct StationContext {
@@ -65,7 +61,6 @@ struct Waiting {
     begins: BTreeMap<NodeId, oneshot::Sender<Result<BeginAnswer, Refusal>>>,
     renewals: BTreeMap<NodeId, oneshot::Sender<ControlAnswer>>,
     tokens: BTreeMap<[u8; 16], oneshot::Sender<String>>,
-    notices: VecDeque<String>,
 }
 
 /// Carries out what a site's machine wants.
@@ -97,21 +92,14 @@ impl StationContext {
         self.handle.input(SiteInput::Station(input)).await;
     }
 
-    /// What people should see, newest last.
-    pub fn notices(&self) -> Vec<String> {
-        self.waiting(|waiting| waiting.notices.iter().cloned().collect())
-    }
-
     /// Keeps something that people should see.
     pub fn notice(&self, text: String) {
-        tracing::warn!("{text}");
-        self.waiting(|waiting| {
-            waiting.notices.retain(|said| *said != text);
-            if waiting.notices.len() >= NOTICES_MAX {
-                waiting.notices.pop_front();
-            }
-            waiting.notices.push_back(text);
-        });
+        self.node.notices.add(text);
+    }
+
+    /// Another machine showed a member's identity and was turned away (R99).
+    pub async fn copy_seen(&self, node: NodeId, text: String) {
+        self.station(StationInput::CopySeen { node, text }).await;
     }
 
     /// A member's report: answered with the directive in force, or with the first one that the machine makes.
@@ -257,7 +245,7 @@ impl StationContext {
             let input = match made {
                 Ok(plan) => {
                     self.node.packs.keep(plan.packs()).await;
-                    StationInput::PlanMade { session, descriptor, summary: Box::new(summary_of(&plan)) }
+                    StationInput::PlanMade { session, descriptor, summary: Box::new(PlanSummary::of(&plan)) }
                 }
                 Err(error) if as_refusal(&error).kind == RefusalKind::NotFound => {
                     // No catalogue or policy has reached this station yet: what comes next may bring it.
@@ -373,7 +361,6 @@ impl StationContext {
             station: self.node.documents.node(),
             session: &report,
             plan: plan.as_ref(),
-            probe: None,
             made_at: wall_time(),
         };
         match web::report::render(&input) {

@@ -54,6 +54,7 @@ pub async fn keep(node: Arc<Node>) {
                 charter_version = authority.charter().version;
                 let setup = Box::new(StationSetup::of(authority.charter()));
                 station.handle.input(SiteInput::Station(StationInput::EpochChanged(setup))).await;
+                node.packs.lease_epoch(authority.charter().epoch()).await;
             }
             (None, Some(station)) => stand_down(&node, &station).await,
             _ => {}

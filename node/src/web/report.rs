@@ -9,7 +9,6 @@ mod text;
 
 use askama::Template;
 use branchline_protocol::{
-    charter::ProbeResult,
     ids::{NodeId, SiteName},
     limits::REPORT_HTML_BYTES_MAX,
     plan::Plan,
@@ -31,8 +30,6 @@ pub struct ReportInput<'a> {
     pub session: &'a SessionReport,
     /// The plan, for explanations, ports and files; without it the names alone are shown.
     pub plan: Option<&'a Plan>,
-    /// Headquarters' probe as it was signed; without it only its outcome is shown.
-    pub probe: Option<&'a ProbeResult>,
     /// When the report is made, by the station's wall clock.
     pub made_at: UnixSeconds,
 }

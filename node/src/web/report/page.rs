@@ -7,7 +7,7 @@ use branchline_protocol::{
     session::Stage,
     time::UnixSeconds,
 };
-use branchline_station_role::station::{ApprovalView, SessionView};
+use branchline_station_role::station::{ApprovalView, SessionView, SignedProbe};
 
 use super::{
     ReportInput,
@@ -208,7 +208,8 @@ fn statement(view: &SessionView, budget: Budget) -> (&'static str, String) {
             ("good", format!("Installed, approved, and verified from inside and by headquarters at {mapped}."))
         }
         (Stage::Withdrawn, _) => ("bad", format!("Withdrawn: this host is not monitored any more.{because}")),
-        (Stage::Refused | Stage::Denied | Stage::RolledBack | Stage::Failed | Stage::Cancelled, _) => {
+        (Stage::Denied, _) => ("bad", format!("Denied by headquarters: this host is not monitored.{because}")),
+        (Stage::Refused | Stage::RolledBack | Stage::Failed | Stage::Cancelled, _) => {
             ("bad", format!("The session ended without success.{because}"))
         }
         (Stage::Attention, _) => ("bad", format!("The session waits for a person.{because}")),
@@ -235,7 +236,7 @@ fn summary(input: &ReportInput<'_>, budget: Budget) -> Vec<(&'static str, Cell)>
     }
     rows.extend([
         ("Plan", code(or_none(view.plan.map(|plan| plan.to_string())))),
-        ("Approval", approval(&view.approval, budget)),
+        ("Approval", approval(view, budget)),
         ("Installation", outcome(&input.session.install.outcome, budget)),
         ("Over the WAN", plain(bytes(view.wan_bytes))),
         ("From inside the site", plain(bytes(view.lan_bytes))),
@@ -251,8 +252,11 @@ fn summary(input: &ReportInput<'_>, budget: Budget) -> Vec<(&'static str, Cell)>
     rows
 }
 
-fn approval(approval: &ApprovalView, budget: Budget) -> Cell {
-    match approval {
+fn approval(view: &SessionView, budget: Budget) -> Cell {
+    if view.stage == Stage::Denied {
+        return Cell { text: format!("denied: {}", budget.line(&view.reason)), class: "bad" };
+    }
+    match &view.approval {
         ApprovalView::Undecided { asked_at: None } => plain("not asked for"),
         ApprovalView::Undecided { asked_at: Some(at) } => plain(format!("asked for at {}, not decided", utc(*at))),
         ApprovalView::Delayed { by, reason, until } => {
@@ -387,28 +391,20 @@ fn inside_checks(input: &ReportInput<'_>, budget: Budget) -> Section {
 fn probe(input: &ReportInput<'_>, budget: Budget) -> Section {
     const TITLE: &str = "Headquarters' probe of the mapped address";
     let head: &[&str] = &["Port", "Seen"];
-    if let Some(probe) = input.probe {
+    if let Some(SignedProbe { document, result }) = &input.session.probe {
         let lead = format!(
-            "Headquarters looked at {} at {} and signed what it saw; the signature was checked by the station.",
-            probe.mapped,
-            utc(probe.probed_at)
+            "Headquarters looked at {} at {} and signed what it saw, as document {document}; the station checked the \
+             signature.",
+            result.mapped,
+            utc(result.probed_at)
         );
-        let section = Section::of(budget, "probe", TITLE, head, &probe.ports, |(port, fault)| {
+        let section = Section::of(budget, "probe", TITLE, head, &result.ports, |(port, fault)| {
             vec![number(port.to_string()), finding(fault.as_deref(), budget)]
         });
         return section.lead(lead);
     }
-    let faults = input.session.view.probed.as_deref();
-    let section = Section::of(budget, "probe", TITLE, &["Seen"], faults.unwrap_or_default(), |fault| {
-        vec![finding(Some(fault), budget)]
-    });
-    section.lead(match faults {
-        None => "Headquarters has not probed the mapped address yet.",
-        Some([]) => {
-            "Headquarters signed that every declared port answers as declared; the station checked the signature."
-        }
-        Some(_) => "Headquarters signed that this was not as declared; the station checked the signature.",
-    })
+    let section = Section::of(budget, "probe", TITLE, head, std::iter::empty::<u16>(), |_| Vec::new());
+    section.lead("Headquarters has not probed the mapped address.")
 }
 
 fn explained(explanations: &[Explanation], budget: Budget) -> [Section; 2] {

@@ -2,12 +2,13 @@ use std::{collections::BTreeMap, io::Write, net::Ipv4Addr, process::Command};
 
 use branchline_protocol::{
     catalogue::{PayloadFormat, SystemdUnit},
+    charter::ProbeResult,
     ids::{DocumentHash, Hash, ImageId, NodeId, PackId, PlanHash, SessionId},
     plan::{ConfigurationFile, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration, Service},
     report::{EventBody, InstallReport, ReportEvent, StepOutcome},
     session::{HostState, Stage},
 };
-use branchline_station_role::station::{ApprovalView, SessionReport, SessionView, state::HistoryLine};
+use branchline_station_role::station::{ApprovalView, SessionReport, SessionView, SignedProbe, state::HistoryLine};
 use proptest::prelude::*;
 
 use super::*;
@@ -56,6 +57,7 @@ fn session(host_name: &str, output: &str) -> SessionReport {
         is_current: true,
         stage: Stage::Verified,
         reason: String::new(),
+        warnings: Vec::new(),
         place: None,
         slot: None,
         host_state: HostState::Checked { plan: plan_hash(), passed: true, faults: Vec::new() },
@@ -83,7 +85,7 @@ fn session(host_name: &str, output: &str) -> SessionReport {
         lan_bytes: 42,
         history: history.collect(),
     };
-    SessionReport { view, install: install(output), events_cut: 0 }
+    SessionReport { view, install: install(output), probe: None, events_cut: 0 }
 }
 
 fn plan() -> Plan {
@@ -163,7 +165,10 @@ fn probe() -> ProbeResult {
 fn page(session: &SessionReport, plan: Option<&Plan>, probe: Option<&ProbeResult>) -> String {
     let site = "store-17".parse().unwrap();
     let made_at = UnixSeconds(BEGAN + 60);
-    render(&ReportInput { site: &site, station: NodeId([9; 32]), session, plan, probe, made_at }).unwrap()
+    let document = DocumentHash(Hash::of(b"probe"));
+    let probe = probe.map(|result| SignedProbe { document, result: result.clone() });
+    let session = &SessionReport { probe, ..session.clone() };
+    render(&ReportInput { site: &site, station: NodeId([9; 32]), session, plan, made_at }).unwrap()
 }
 
 /// What HTML Tidy says of a page; `None` where Tidy is not installed.
@@ -226,9 +231,23 @@ fn the_page_of_a_verified_host() {
 fn without_plan_and_probe_the_names_alone_are_shown() {
     let html = page(&session("till-1", "done\n"), None, None);
     assert_valid(&html);
-    for text in ["sample-agent 1.0", "memory_low", "signed that every declared port answers as declared"] {
+    for text in ["sample-agent 1.0", "memory_low", "has not probed the mapped address"] {
         assert!(html.contains(text), "{text}");
     }
+}
+
+#[test]
+fn the_page_of_a_denied_host_says_who_and_why() {
+    let mut session = session("till-1", "done\n");
+    session.view.stage = Stage::Denied;
+    session.view.reason = "not a till (by ada)".to_owned();
+    (session.view.verified, session.view.mapped) = (false, None);
+    session.view.approval = ApprovalView::Undecided { asked_at: Some(UnixSeconds(BEGAN + 20)) };
+    (session.view.checked, session.view.probed) = (None, None);
+    let html = page(&session, Some(&plan()), None);
+    assert_valid(&html);
+    assert!(html.contains("Denied by headquarters: this host is not monitored. not a till (by ada)"), "{html}");
+    assert!(html.contains("denied: not a till (by ada)") && !html.contains("not decided"), "{html}");
 }
 
 #[test]
