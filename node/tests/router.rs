@@ -222,11 +222,14 @@ async fn who_may_not_write_is_told_so() {
     let error = reader.perform(&operation).await.unwrap_err();
     assert!(matches!(error, RouterError::NoAccess { .. }), "{error:?}");
 
-    let stranger = lab.driver_with(&good, |config| config.user = "stranger".to_owned());
+    let stranger = lab.driver_with(&good, |config| {
+        config.user = "stranger".to_owned();
+        config.request_timeout_milliseconds = 2_000;
+    });
     let error = stranger.perform(&operation).await.unwrap_err();
-    // net-snmp reports an unknown user (RFC 3414, 3.2); the agent behind this router is silent to one. Either way the
-    // driver must not say that something was done.
-    assert!(matches!(error, RouterError::Unauthorised { .. } | RouterError::NoAnswer { .. }), "{error:?}");
+    // The agent reports an unknown user (RFC 3414, 3.2), and the driver asks for that report. On a busy machine that can
+    // take longer than half a second, and then it looks like silence.
+    assert!(matches!(error, RouterError::Unauthorised { .. }), "{error:?}");
 
     let wrong = lab.driver_with(&credentials("another-phrase", "privacy-phrase-1"), |_| {});
     let error = wrong.perform(&operation).await.unwrap_err();

@@ -1,22 +1,18 @@
 //! `branchline approvals`: list and decide, at headquarters.
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use branchline_protocol::charter::Decision;
 use serde_json::Value;
 
-use super::{printer, sessions::operator};
+use super::{node_arguments::NodeArguments, printer, sessions::operator};
 use crate::runtime::{self, HostSelector, NodeCommand, wall_time};
 
 /// List approval requests and decide on them, at headquarters
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Headquarters' home directory
-    #[arg(long, env = "BRANCHLINE_HOME", default_value = "/var/lib/branchline", global = true)]
-    home: PathBuf,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    node: NodeArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -70,7 +66,7 @@ enum Command {
 pub fn run(args: Args) -> Result<ExitCode> {
     let (which, decision) = match args.command {
         Command::List => {
-            let list: Value = runtime::call(&args.home, &NodeCommand::Approvals)?;
+            let list: Value = runtime::call(&args.node.home, &NodeCommand::Approvals)?;
             let columns = [
                 ("SITE", "site"),
                 ("HOST", "host_name"),
@@ -78,7 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 ("PACKAGES", "packages"),
                 ("PLAN", "plan"),
             ];
-            printer::print_list(&list, args.json, &columns, "no request yet");
+            printer::print_list(&list, args.node.json, &columns, "no request yet");
             return Ok(ExitCode::SUCCESS);
         }
         Command::Approve { which } => (which, Decision::Approve),
@@ -90,8 +86,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let by = which.by.unwrap_or_else(operator);
     let command = NodeCommand::Decide { host: which.host, site: which.site, decision, by };
-    let decided: Value = runtime::call(&args.home, &command)?;
+    let decided: Value = runtime::call(&args.node.home, &command)?;
     let columns = [("SITE", "site"), ("SESSION", "session")];
-    printer::print_list(&decided, args.json, &columns, "nothing was open");
+    printer::print_list(&decided, args.node.json, &columns, "nothing was open");
     Ok(ExitCode::SUCCESS)
 }

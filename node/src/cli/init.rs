@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use branchline_protocol::{
     catalogue::SitePolicy,
-    charter::{Authority, Charter, HeadquartersSeat, Prefix, PublicKey, SiteLimits, SitePolicies, StationSeat},
+    charter::{Authority, Charter, HeadquartersSeat, Keys, Prefix, PublicKey, SiteLimits, SitePolicies, StationSeat},
     ids::SiteName,
 };
 use serde::Deserialize;
@@ -82,12 +82,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
     println!();
     println!("Next, on headquarters and on the station, unless --adopt named them:");
     println!("  branchline charter adopt --home HOME --owner {owner} {}", args.bundle.join("charter.json").display());
+    println!(
+        "Later, on headquarters, after `branchline catalogue add`; policy.json wants nothing special of this site:"
+    );
+    println!(
+        "  branchline publish --home HOME --catalogue {} --policy {}",
+        args.bundle.join("catalogue").display(),
+        args.bundle.join("policy.json").display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters: &Seat) -> Result<Authority> {
-    let bundle = Bundle::create(&args.bundle)?;
-    let charter = Charter {
+    let charter = |keys| Charter {
         site: args.site.clone(),
         version: 1,
         issued_at: wall_time(),
@@ -96,12 +103,17 @@ fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters:
         prefixes: args.prefixes.clone(),
         station: station_seat(station),
         headquarters: HeadquartersSeat { node: headquarters.node, addresses: headquarters.addresses },
-        keys: bundle.public_keys()?,
+        keys,
         electors: Vec::new(),
         former_stations: Vec::new(),
         limits: options.limits,
-        policies: options.policies,
+        policies: options.policies.clone(),
     };
+    // The rules are checked before keys are made: a bundle is never overwritten, so none may be left of a failed attempt.
+    let any = PublicKey(station.node);
+    charter(Keys { catalogue: any, administrator: any, approvers: vec![any] }).check()?;
+    let bundle = Bundle::create(&args.bundle)?;
+    let charter = charter(bundle.public_keys()?);
     let signed = bundle.sign_charter(&charter)?;
     bundle.sign_policy(&SitePolicy::empty(args.site.clone(), 1))?;
     let owner = PublicKey::of(&bundle.key(BundleKey::Owner)?);

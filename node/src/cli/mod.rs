@@ -14,6 +14,7 @@ mod init;
 mod installer;
 mod join;
 mod nat;
+mod node_arguments;
 mod packs;
 mod plan;
 mod printer;

@@ -1,21 +1,17 @@
 //! `branchline nat`: mappings, grants and the router's table.
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use super::printer;
+use super::{node_arguments::NodeArguments, printer};
 use crate::runtime::{self, NodeCommand};
 
 /// Show mapped addresses: at a station its mappings and the router's table, at headquarters the grants
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The node's home directory
-    #[arg(long, env = "BRANCHLINE_HOME", default_value = "/var/lib/branchline", global = true)]
-    home: PathBuf,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    node: NodeArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,8 +28,8 @@ enum Command {
 /// No node runs there.
 pub fn run(args: Args) -> Result<ExitCode> {
     let Command::Show = args.command;
-    let nat: Value = runtime::call(&args.home, &NodeCommand::Nat)?;
-    if args.json {
+    let nat: Value = runtime::call(&args.node.home, &NodeCommand::Nat)?;
+    if args.node.json {
         println!("{nat:#}");
         return Ok(ExitCode::SUCCESS);
     }

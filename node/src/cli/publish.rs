@@ -1,7 +1,10 @@
 //! `branchline publish`: hand catalogue and site policy to headquarters.
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use branchline_protocol::catalogue::SitePolicy;
 use serde_json::Value;
 
@@ -19,7 +22,8 @@ pub struct Args {
     /// A catalogue directory (catalogue.json and packs), as `branchline catalogue add` keeps it
     #[arg(long)]
     catalogue: Option<PathBuf>,
-    /// A site policy: TOML to sign with the bundle's administrator key, or a signed JSON file
+    /// A site policy: TOML to sign with the bundle's administrator key, or a signed JSON file (`init` makes an empty
+    /// one, version 1, in the bundle)
     #[arg(long)]
     policy: Option<PathBuf>,
     /// The offline bundle, where the policy is still to be signed
@@ -34,16 +38,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     anyhow::ensure!(args.catalogue.is_some() || args.policy.is_some(), "say --catalogue DIR, --policy FILE, or both");
     if let Some(policy) = &args.policy {
-        let text = std::fs::read_to_string(policy).with_context(|| format!("reading {}", policy.display()))?;
-        let json = match &args.bundle {
-            None => text,
-            Some(bundle) => {
-                let policy = SitePolicy::from_toml(&text).with_context(|| format!("reading {}", policy.display()))?;
-                serde_json::to_string(&Bundle::open(bundle)?.sign_policy(&policy)?)?
-            }
-        };
+        let json = signed_policy(policy, args.bundle.as_deref())?;
         let _: Value = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Policy, json })?;
-        println!("the site policy is in force at headquarters and spreads");
+        println!("the site policy is in force here and spreads");
     }
     if let Some(directory) = args.catalogue {
         let directory = directory.canonicalize().with_context(|| format!("reading {}", directory.display()))?;
@@ -51,4 +48,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
         println!("published: {}", super::printer::text(&published));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The signed form of a policy's file, which is JSON already or TOML that is signed now.
+fn signed_policy(path: &Path, bundle: Option<&Path>) -> Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    if text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    let Some(bundle) = bundle else {
+        bail!("{} is not signed yet: say --bundle DIR, whose administrator key signs it", path.display());
+    };
+    let policy = SitePolicy::from_toml(&text).with_context(|| format!("reading {}", path.display()))?;
+    Ok(serde_json::to_string(&Bundle::open(bundle)?.sign_policy(&policy)?)?)
 }

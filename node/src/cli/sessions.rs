@@ -1,21 +1,17 @@
 //! `branchline sessions`: list, show, watch, and act on sessions.
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use serde_json::Value;
 
-use super::printer;
+use super::{node_arguments::NodeArguments, printer};
 use crate::runtime::{self, HostSelector, NodeCommand};
 
 /// List, show, watch or steer the sessions of a station (headquarters lists those of all sites)
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The node's home directory
-    #[arg(long, env = "BRANCHLINE_HOME", default_value = "/var/lib/branchline", global = true)]
-    home: PathBuf,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    node: NodeArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -70,18 +66,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let by = operator();
     let command = match args.command {
         Command::List => NodeCommand::Sessions,
-        Command::Watch => return watch(&args.home, args.json),
+        Command::Watch => return watch(&args.node.home, args.node.json),
         Command::Show { host } => NodeCommand::Session(host),
         Command::Cancel { host } => NodeCommand::Cancel { host, by },
         Command::Retry { host } => NodeCommand::Retry { host, by },
         Command::Update { host } => NodeCommand::Update { host, by },
         Command::Withdraw { host } => NodeCommand::Withdraw { host, by },
     };
-    let answer: Value = runtime::call(&args.home, &command)?;
+    let answer: Value = runtime::call(&args.node.home, &command)?;
     match command {
-        NodeCommand::Sessions => printer::print_list(&answer, args.json, &COLUMNS, "no session yet"),
-        NodeCommand::Session(_) if !args.json => show(&answer),
-        _ if args.json => println!("{answer:#}"),
+        NodeCommand::Sessions => printer::print_list(&answer, args.node.json, &COLUMNS, "no session yet"),
+        NodeCommand::Session(_) if !args.node.json => show(&answer),
+        _ if args.node.json => println!("{answer:#}"),
         _ => println!("{}", printer::text(&answer)),
     }
     Ok(ExitCode::SUCCESS)

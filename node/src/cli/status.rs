@@ -1,24 +1,20 @@
 //! `branchline status`: who a node is and how it is.
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use super::printer;
+use super::{node_arguments::NodeArguments, printer};
 use crate::runtime::{self, NodeCommand};
 
 /// Show who a node is, its roles, its neighbours and its documents
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The node's home directory
-    #[arg(long, env = "BRANCHLINE_HOME", default_value = "/var/lib/branchline")]
-    home: PathBuf,
+    #[command(flatten)]
+    node: NodeArguments,
     /// Show every transfer: who sent which bytes to whom, over the WAN or inside the site
     #[arg(long)]
     transfers: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the command.
@@ -27,8 +23,8 @@ pub struct Args {
 /// No node runs there.
 pub fn run(args: Args) -> Result<ExitCode> {
     let command = if args.transfers { NodeCommand::Transfers } else { NodeCommand::Status };
-    let answer: Value = runtime::call(&args.home, &command)?;
-    if args.json {
+    let answer: Value = runtime::call(&args.node.home, &command)?;
+    if args.node.json {
         println!("{answer:#}");
         return Ok(ExitCode::SUCCESS);
     }

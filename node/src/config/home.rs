@@ -95,12 +95,14 @@ impl Home {
         toml::from_str(&text).with_context(|| format!("reading the configuration {}", path.display()))
     }
 
-    /// Writes the configuration.
+    /// Writes the configuration: only what differs from the defaults, so that an operator can add tables to the file
+    /// without meeting them there already.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn save_config(&self, config: &NodeConfig) -> Result<()> {
-        write_atomically(&self.path("node.toml"), toml::to_string_pretty(config)?.as_bytes(), 0o640)
+        let changed = without_defaults(toml::Table::try_from(config)?, &toml::Table::try_from(NodeConfig::default())?);
+        write_atomically(&self.path("node.toml"), toml::to_string_pretty(&changed)?.as_bytes(), 0o640)
     }
 
     /// Reads a JSON file of the home directory; `None` where it is missing.
@@ -124,6 +126,17 @@ impl Home {
     pub fn write_json<T: Serialize>(&self, name: impl AsRef<Path>, value: &T) -> Result<()> {
         write_atomically(&self.path(name), &serde_json::to_vec_pretty(value)?, 0o640)
     }
+}
+
+fn without_defaults(config: toml::Table, defaults: &toml::Table) -> toml::Table {
+    use toml::Value::Table;
+    let changed = config.into_iter().filter_map(|(name, value)| match (value, defaults.get(&name)) {
+        (Table(value), Some(Table(default))) => {
+            Some(without_defaults(value, default)).filter(|changed| !changed.is_empty()).map(|t| (name, Table(t)))
+        }
+        (value, default) => (Some(&value) != default).then_some((name, value)),
+    });
+    changed.collect()
 }
 
 /// Numbers the temporary files of [`write_atomically`].
@@ -155,6 +168,24 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_saved_configuration_holds_what_was_set_and_can_be_added_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::create(directory.path()).unwrap();
+        let config = NodeConfig { listen: Some("10.1.0.2".parse().unwrap()), ..NodeConfig::default() };
+        home.save_config(&config).unwrap();
+        let mut text = fs::read_to_string(home.path("node.toml")).unwrap();
+        assert_eq!(text, "listen = \"10.1.0.2\"\n");
+        text += "[station]\nrouter = \"/etc/branchline/router.toml\"\n[headquarters]\nhttp = \"10.1.0.2:8080\"\n\
+                 [[headquarters.desk.pools]]\nsite = \"store-17\"\nfirst = \"198.51.100.64\"\nlast = \"198.51.100.127\"\n\
+                 [[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+        fs::write(home.path("node.toml"), text).unwrap();
+        let read = home.config_or_default().unwrap();
+        assert_eq!((read.listen, read.headquarters.desk.pools.len()), (config.listen, 1));
+        home.save_config(&read).unwrap();
+        assert_eq!(home.config_or_default().unwrap().headquarters.desk.rules, read.headquarters.desk.rules);
+    }
 
     #[test]
     fn threads_that_write_one_file_do_not_disturb_each_other() {
