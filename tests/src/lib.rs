@@ -4,8 +4,10 @@
 //! The tests are in `tests/tests`.
 #![forbid(unsafe_code)]
 
+pub mod attacker;
 pub mod binary;
 pub mod decoders;
+pub mod kept_demo;
 pub mod lab;
 pub mod observed;
 pub mod payload;

@@ -13,6 +13,8 @@ pub struct Session {
     pub stage: String,
     /// Why it waits or ended.
     pub reason: String,
+    /// What people should look at.
+    pub warnings: Vec<String>,
     /// The mapped address.
     pub mapped: Option<String>,
     /// The modules that are on.

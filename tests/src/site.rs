@@ -16,7 +16,10 @@ use crate::binary;
 use crate::lab::{Lab, Options};
 use crate::observed::{Catalogue, Transfers};
 pub use crate::observed::{MirroredHost, PackTraffic, Session, count_at};
+use crate::payload;
 
+/// A rule of headquarters that approves every host.
+pub const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 /// The name of the site.
 pub const SITE: &str = "lab";
 /// Where the binary lies in every root.
@@ -64,6 +67,35 @@ impl Site {
         site.start_headquarters()?;
         site.start_node("station")?;
         Ok(site)
+    }
+
+    /// A site that a test disturbs while its line is busy: the node exporter and a package `ballast` of so many megabytes,
+    /// whose maintainer script runs `after`. Every host of `hosts` has joined and waits, since nothing is published yet.
+    /// `None`, and a word about it, where no lab can run.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn with_ballast(id: &str, hosts: &[&str], megabytes: u32, after: &str) -> Result<Option<Self>> {
+        if let Some(reason) = Lab::obstacle() {
+            eprintln!("skipped, there is no site lab: {reason}");
+            return Ok(None);
+        }
+        let made = tempfile::tempdir()?;
+        let options = SiteOptions {
+            lab: Options { id: id.to_owned(), hosts: hosts.len(), ..Options::default() },
+            packages: vec![
+                payload::node_exporter(made.path())?,
+                payload::generated(made.path(), "ballast", megabytes, after, "true")?,
+            ],
+            rules: APPROVE_ALL.to_owned(),
+            charter: String::new(),
+        };
+        let site = Self::up(&options)?;
+        let token = site.token("station", hosts.len())?;
+        for host in hosts {
+            site.start_host(host, &token)?;
+        }
+        Ok(Some(site))
     }
 
     /// Hands catalogue and site policy to headquarters; before that the hosts wait.

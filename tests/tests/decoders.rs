@@ -40,3 +40,27 @@ proptest! {
 fn decoder(name: &str) -> fn(&[u8]) {
     DECODERS.iter().find(|(known, _)| *known == name).unwrap().1
 }
+
+/// The fuzz crate lies outside the workspace and is not built with it: its targets are held against the decoders here.
+#[test]
+fn every_decoder_has_its_fuzz_target() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap();
+    for (name, _) in DECODERS {
+        let target = std::fs::read_to_string(directory.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(target.contains(&format!("branchline_fuzz::feed(\"{name}\", bytes)")), "{target}");
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in Cargo.toml");
+    }
+    assert_eq!(std::fs::read_dir(directory.join("fuzz_targets")).unwrap().count(), DECODERS.len());
+}
+
+/// Inputs that broke a decoder once, as files in `recorded/DECODER/`.
+#[test]
+fn recorded_inputs_are_refused_or_read() {
+    let recorded = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded");
+    for (name, feed) in DECODERS {
+        for entry in std::fs::read_dir(recorded.join(name)).into_iter().flatten() {
+            feed(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
+}

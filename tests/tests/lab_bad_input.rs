@@ -5,9 +5,7 @@
 use anyhow::{Context, Result};
 use branchline_tests::lab::{Lab, Options};
 use branchline_tests::payload;
-use branchline_tests::site::{Session, Site, SiteOptions};
-
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+use branchline_tests::site::{APPROVE_ALL, Session, Site, SiteOptions};
 
 #[test]
 fn lab_bad_input() -> Result<()> {
@@ -36,7 +34,8 @@ fn lab_bad_input() -> Result<()> {
         site.start_host(host, &token)?;
     }
     failing_package(&site)?;
-    full_disk(&site)
+    full_disk(&site)?;
+    two_machines(&site)
 }
 
 fn find<'a>(sessions: &'a [Session], host: &str) -> Option<&'a Session> {
@@ -90,4 +89,35 @@ fn full_disk(site: &Site) -> Result<()> {
         find(sessions, "host1").is_some_and(|session| session.stage == "complete")
     })
     .map(drop)
+}
+
+/// The disk of host3 is copied to host4, which has another machine identifier and another address (R99): the copy is
+/// turned away, host3 goes on, and station, headquarters and the copy say so.
+fn two_machines(site: &Site) -> Result<()> {
+    let words = "one identity on two machines";
+    site.wait_for("station", 90, "host3 is complete", |sessions| {
+        find(sessions, "host3").is_some_and(|session| session.stage == "complete")
+    })?;
+    let home = "var/lib/branchline";
+    let (from, to) = (site.lab().root("host3")?.join(home), site.lab().root("host4")?.join(home));
+    let copied = std::process::Command::new("cp").arg("-aT").args([&from, &to]).status()?;
+    assert!(copied.success());
+    // Its node.toml still names host3's address, which host4 does not have: the process ends and says so.
+    let said = site.start_node("host4").err().context("a copy listens at an address that it does not have")?;
+    let said = format!("{said:#}");
+    println!("copy as it is: {}", said.lines().find(|line| line.contains("error: ")).unwrap_or_default());
+    assert!(said.contains("error: listening at 10.1.1.3:7400") && said.contains("Cannot assign"), "{said}");
+    site.configure_router("host4")?;
+    site.lab().wait("host4", "run", 10)?;
+    site.start_node("host4")?;
+    let says = |status: serde_json::Value| Ok(status["notices"].to_string().contains(words));
+    site.wait_until(30, "the station tells of a copy", || says(site.node_json("station", &["status"])?))?;
+    site.wait_until(30, "the copy tells why it is refused", || says(site.node_json("host4", &["status"])?))?;
+    site.wait_until(30, "headquarters tells of a copy", || says(site.headquarters_json(&["status"])?))?;
+    let present = site.sessions("station")?;
+    let host3 = find(&present, "host3").context("no session")?;
+    assert_eq!((host3.stage.as_str(), host3.mapped.is_some()), ("complete", true), "{host3:?}");
+    assert!(host3.warnings.iter().any(|text| text.contains(words)), "{host3:?}");
+    println!("two machines: {}", host3.warnings[0]);
+    Ok(())
 }

@@ -5,37 +5,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
-use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::site::{Site, count_at};
 
 const HOSTS: [&str; 4] = ["host1", "host2", "host3", "host4"];
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 /// B of R70: what may be under way to a station that ends without a word, in bytes; the charter's default.
 const LEASED_BYTES_MAX: u64 = 4 << 20;
 
 #[test]
 fn lab_crashes() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
-    let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "blcrash".to_owned(), hosts: HOSTS.len(), ..Options::default() },
-        // The maintainer script takes its time, so that there is a middle of installing.
-        packages: vec![
-            payload::node_exporter(made.path())?,
-            payload::generated(made.path(), "ballast", 14, "sleep 4", "true")?,
-        ],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
-    let token = site.token("station", HOSTS.len())?;
-    for host in HOSTS {
-        site.start_host(host, &token)?;
-    }
+    // The maintainer script takes its time, so that there is a middle of installing.
+    let Some(site) = Site::with_ballast("blcrash", &HOSTS, 14, "sleep 4")? else { return Ok(()) };
     site.publish()?;
     crash_the_station(&site)?;
     crash_a_host(&site)?;

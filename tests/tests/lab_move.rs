@@ -3,37 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
-use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::site::{Site, count_at};
 
 const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
 /// The machine that becomes station: it is a host as well.
 const NEW_STATION: &str = "host3";
 const WITHDRAWN: &str = "host1";
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 
 #[test]
 fn lab_move_and_withdraw() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
-    let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "blmove".to_owned(), hosts: HOSTS.len(), ..Options::default() },
-        packages: vec![
-            payload::node_exporter(made.path())?,
-            payload::generated(made.path(), "ballast", 12, "true", "true")?,
-        ],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
-    let token = site.token("station", HOSTS.len())?;
-    for host in HOSTS {
-        site.start_host(host, &token)?;
-    }
+    let Some(site) = Site::with_ballast("blmove", &HOSTS, 12, "true")? else { return Ok(()) };
     site.publish()?;
     move_the_role(&site)?;
     site.wait_for(NEW_STATION, 180, "all complete at the new station", |sessions| count_at(sessions, "complete") == 3)?;

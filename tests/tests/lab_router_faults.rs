@@ -5,9 +5,8 @@
 use anyhow::Result;
 use branchline_tests::lab::{Lab, Options};
 use branchline_tests::payload;
-use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::site::{APPROVE_ALL, Site, SiteOptions, count_at};
 
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 /// A host, the fault that it meets, and words of what people are told.
 const FAULTS: [(&str, &str, &str); 3] = [
     ("host1", "read-only", "does not let anyone write"),
