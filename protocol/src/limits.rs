@@ -115,6 +115,13 @@ pub const BULK_CONNECTIONS_MAX: usize = 1024;
 pub const BULK_HANDSHAKES_MAX: usize = 64;
 /// Messages that wait for one bulk connection; a peer that lets more pile up is cut.
 pub const BULK_QUEUE_MAX: usize = 1024;
+/// Bytes of one bulk connection that the kernel may hold unsent (`TCP_NOTSENT_LOWAT`): what is decided now must not queue
+/// behind much that was decided earlier.
+pub const BULK_UNSENT_BYTES_MAX: u32 = 32 << 10;
+/// Bytes of received frames, over all connections, that wait for the swarm machine; readers pause beyond it.
+pub const BULK_INBOX_BYTES_MAX: usize = 8 << 20;
+/// Threads of one node that read, hash and write frames.
+pub const STORE_THREADS: usize = 2;
 /// Peers times packs that one node's accounts tell apart.
 pub const TRANSFER_RECORDS_MAX: usize = 65_536;
 /// Peer records in one answer of a peer exchange.
@@ -260,6 +267,7 @@ const _: () = assert!(SITE_REPORT_PROFILES_MAX * REPORT_HTML_BYTES_MAX < CONTROL
 const _: () = assert!(SITE_ANSWER_HOLD_SECONDS < SITE_REPORT_WAITING_SECONDS);
 const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX < BULK_INBOX_BYTES_MAX);
 const _: () = assert!(SESSIONS_DEFAULT <= MEMBERS_DEFAULT && MEMBERS_DEFAULT <= MEMBERS_MAX);
 const _: () = assert!(SURVEY_REPLICAS <= CONTROL_NEIGHBOURS_MAX);
 const _: () = assert!(DESCRIPTOR_BYTES_MAX < SEALED_SURVEY_BYTES_MAX);

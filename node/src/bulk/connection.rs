@@ -1,13 +1,19 @@
-//! One connection: length-delimited messages, the hellos, a reader and a writer.
+//! One connection: the hellos, a reader and a writer.
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use super::{
+    framing::{LinkStream, read_message, write_frame, write_message},
+    links::{Inbound, Served},
+    pool::{FrameSource, StorePool},
+};
+use crate::{mesh::Documents, runtime::wall_time, store::packs::PackStoreError};
 use branchline_protocol::{
     ids::{NodeId, PackId, SiteName},
-    limits::BULK_MESSAGE_BYTES_MAX,
+    limits::{BULK_INBOX_BYTES_MAX, BULK_MESSAGE_BYTES_MAX},
     refusal::{Refusal, RefusalKind},
     swarm::Place,
     wire::{
@@ -16,24 +22,19 @@ use branchline_protocol::{
         control::{CONTROL_VERSIONS, Hello},
     },
 };
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_rustls::TlsStream;
-
-use super::links::{Inbound, Served};
-use crate::{mesh::Documents, runtime::wall_time, store::packs::PackStore};
 
 /// Handshake and hellos together, per step.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence on a connection; pings keep idle ones alive.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
-/// Longest time that the other end may leave our bytes unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// Why there is no connection, or none any more.
@@ -91,35 +92,7 @@ pub(super) struct Established {
     pub dialled: bool,
     /// To be judged again when documents change.
     pub hello: Box<Hello>,
-    pub stream: TlsStream<TcpStream>,
-}
-
-pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<BulkMessage, LinkError> {
-    let length = stream.read_u32_le().await? as usize;
-    if length > BULK_MESSAGE_BYTES_MAX {
-        return Err(LinkError::TooLong(length));
-    }
-    // The buffer grows with what really comes, not with what is announced.
-    let mut bytes = Vec::with_capacity(length.min(512 << 10));
-    stream.take(length as u64).read_to_end(&mut bytes).await?;
-    if bytes.len() < length {
-        return Err(LinkError::Io(std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    Ok(BulkMessage::decode(bytes)?)
-}
-
-pub(super) async fn write_message(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &BulkMessage,
-) -> Result<(), LinkError> {
-    let body = message.encode()?;
-    let length = u32::try_from(body.len()).map_err(|_| LinkError::TooLong(body.len()))?;
-    let write = async {
-        stream.write_all(&length.to_le_bytes()).await?;
-        stream.write_all(&body).await?;
-        stream.flush().await
-    };
-    Ok(timeout(WRITE_TIMEOUT, write).await.map_err(|_| LinkError::Timeout("writing"))??)
+    pub stream: LinkStream,
 }
 
 /// This node's hello in a site, with the bulk plane's versions.
@@ -176,37 +149,62 @@ pub(super) struct FrameOrder {
 pub(super) type Meter = Arc<dyn Fn(PackId, u64) + Send + Sync>;
 
 /// Takes messages until the connection ends, and says why it ended.
-pub(super) async fn run_reader(link: u64, mut stream: ReadHalf<TlsStream<TcpStream>>, inbox: mpsc::Sender<Inbound>) {
-    let why = loop {
-        match timeout(READ_TIMEOUT, read_message(&mut stream)).await {
-            Ok(Ok(BulkMessage::Ping)) => {}
-            Ok(Ok(message)) => {
-                if inbox.send(Inbound::Message { link, message }).await.is_err() {
-                    return;
-                }
-            }
-            Ok(Err(error)) => break error,
-            Err(_) => break LinkError::Timeout("reading"),
-        }
-    };
-    let _ = inbox.send(Inbound::Closed { link, why }).await;
+pub(super) struct Reader<S> {
+    pub link: u64,
+    pub stream: S,
+    /// Bytes of frames, of all connections, that may wait for the service.
+    pub room: Arc<Semaphore>,
+    pub inbox: mpsc::Sender<Inbound>,
 }
 
-/// Sends messages, and frames only where no message waits: what steers the swarm never queues behind blocks.
-pub(super) struct Writer {
+impl<S: AsyncRead + Unpin> Reader<S> {
+    pub async fn run(mut self) {
+        let why = loop {
+            match timeout(READ_TIMEOUT, read_message(&mut self.stream)).await {
+                Ok(Ok(BulkMessage::Ping)) => {}
+                Ok(Ok(message)) => {
+                    let Some(_room) = self.room_for(&message).await else { return };
+                    if self.inbox.send(Inbound::Message { link: self.link, message, _room }).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(error)) => break error,
+                Err(_) => break LinkError::Timeout("reading"),
+            }
+        };
+        let _ = self.inbox.send(Inbound::Closed { link: self.link, why }).await;
+    }
+
+    /// Room for a frame, once there is some; other messages are short. `None`: the service is gone.
+    ///
+    /// It is asked for after the frame has come, so that a slow peer holds one frame and nobody else's room.
+    async fn room_for(&self, message: &BulkMessage) -> Option<Option<OwnedSemaphorePermit>> {
+        let BulkMessage::Frame { bytes, .. } = message else { return Some(None) };
+        let bytes = u32::try_from(bytes.len().min(BULK_INBOX_BYTES_MAX)).ok()?;
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok().map(Some)
+    }
+}
+
+type Read = Result<Bytes, PackStoreError>;
+
+/// Sends messages, and frames only where no message waits: what steers the swarm never queues behind blocks. While one
+/// frame is sent the next is read.
+pub(super) struct Writer<S> {
     pub link: u64,
-    pub stream: WriteHalf<TlsStream<TcpStream>>,
+    pub stream: S,
     pub messages: mpsc::Receiver<BulkMessage>,
     pub frames: mpsc::Receiver<FrameOrder>,
-    pub store: PackStore,
+    pub source: Arc<dyn FrameSource>,
+    pub pool: StorePool,
     pub meter: Option<Meter>,
     pub inbox: mpsc::Sender<Inbound>,
 }
 
-impl Writer {
+impl<S: AsyncWrite + Unpin> Writer<S> {
     pub async fn run(mut self) {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reading: Option<(FrameOrder, oneshot::Receiver<Read>)> = None;
         let why = loop {
             let done = tokio::select! {
                 biased;
@@ -214,7 +212,14 @@ impl Writer {
                     Some(message) => write_message(&mut self.stream, &message).await,
                     None => return,
                 },
-                Some(order) = self.frames.recv() => self.serve(order).await,
+                Some((order, read)) = finished(&mut reading), if reading.is_some() => {
+                    reading = self.frames.try_recv().ok().map(|next| self.read(next));
+                    self.serve(order, read).await
+                }
+                Some(order) = self.frames.recv(), if reading.is_none() => {
+                    reading = Some(self.read(order));
+                    Ok(())
+                }
                 _ = pings.tick() => write_message(&mut self.stream, &BulkMessage::Ping).await,
             };
             if let Err(error) = done {
@@ -224,27 +229,37 @@ impl Writer {
         let _ = self.inbox.send(Inbound::Closed { link: self.link, why }).await;
     }
 
-    async fn serve(&mut self, order: FrameOrder) -> Result<(), LinkError> {
+    fn read(&self, order: FrameOrder) -> (FrameOrder, oneshot::Receiver<Read>) {
+        let source = Arc::clone(&self.source);
+        (order, self.pool.ask(move || source.frame(order.pack, order.index)))
+    }
+
+    async fn serve(&mut self, order: FrameOrder, read: Read) -> Result<(), LinkError> {
         let FrameOrder { pack, index } = order;
-        let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || store.read_frame(pack, index)).await;
         let outcome = match read {
-            Ok(Ok(bytes)) => {
+            Ok(bytes) => {
                 let length = bytes.len() as u64;
                 if let Some(meter) = &self.meter {
                     meter(pack, length);
                 }
-                write_message(&mut self.stream, &BulkMessage::Frame { pack, index, bytes }).await?;
+                write_frame(&mut self.stream, pack, index, &bytes).await?;
                 Served::Sent(length)
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 let refusal = Refusal::new(RefusalKind::NotFound, format!("frame {index} cannot be read here"));
                 write_message(&mut self.stream, &BulkMessage::Refuse { pack, index: Some(index), refusal }).await?;
                 Served::Lost(error)
             }
-            Err(error) => return Err(LinkError::Io(std::io::Error::other(error))),
         };
         let _ = self.inbox.send(Inbound::Served { link: self.link, pack, index, outcome }).await;
         Ok(())
     }
+}
+
+/// The frame that is being read, once it is read. May be dropped and asked again.
+async fn finished(reading: &mut Option<(FrameOrder, oneshot::Receiver<Read>)>) -> Option<(FrameOrder, Read)> {
+    let (order, receiver) = reading.as_mut()?;
+    let missing = PackStoreError::Missing { pack: order.pack, index: order.index };
+    let read = receiver.await.unwrap_or(Err(missing));
+    Some((*order, read))
 }

@@ -14,7 +14,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{
     certificate::{TlsIdentity, peer_of},
-    connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello, read_message, write_message},
+    connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello},
+    framing::{prepare, read_message, write_message},
 };
 use crate::mesh::Documents;
 
@@ -31,6 +32,7 @@ pub(super) async fn dial(
     let stream = timeout(CONNECT_TIMEOUT, connect(documents.addresses().bulk, address));
     let stream = stream.await.map_err(|_| LinkError::Timeout("connecting"))??;
     let (own, other) = ends(&stream)?;
+    let stream = prepare(stream)?;
     let name = ServerName::IpAddress(address.ip().into());
     let stream = timeout(HELLO_TIMEOUT, TlsConnector::from(tls.client.clone()).connect(name, stream));
     let stream = stream.await.map_err(|_| LinkError::Timeout("the TLS handshake"))??;
@@ -58,7 +60,5 @@ async fn connect(own: SocketAddr, address: SocketAddr) -> std::io::Result<TcpStr
     if own.is_ipv4() == address.is_ipv4() && !own.ip().is_unspecified() {
         socket.bind(SocketAddr::new(own.ip(), 0))?;
     }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    socket.connect(address).await
 }

@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{accounts::Accounts, certificate::TlsIdentity, listener::listen, service::Service};
+use super::{accounts::Accounts, certificate::TlsIdentity, listener::listen, pool::StorePool, service::Service};
 use crate::{mesh::Documents, runtime::Clock, store::packs::PackStore};
 
 /// What the bulk plane is started with.
@@ -131,7 +131,8 @@ pub fn start(config: BulkConfig) -> Result<(BulkHandle, mpsc::Receiver<BulkEvent
     let accounts = Arc::new(Mutex::new(config.accounts.clone()));
     let store = config.store.clone();
     let listening = tokio::spawn(listen(listener, config.documents.clone(), tls.clone(), inbox_sender.clone()));
-    let service = Service::new(config, tls, Arc::clone(&fence), Arc::clone(&accounts), inbox_sender);
+    let pool = StorePool::start().context("starting the threads of the store")?;
+    let service = Service::new(config, tls, Arc::clone(&fence), Arc::clone(&accounts), inbox_sender, pool);
     tokio::spawn(async move {
         service.run(commands, inbox, event_sender, progress_sender).await;
         listening.abort();

@@ -4,13 +4,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use branchline_protocol::{
     content::{Bitmap, Pack},
     ids::{NodeId, PackId, SiteName},
-    limits::BULK_QUEUE_MAX,
+    limits::{BULK_INBOX_BYTES_MAX, BULK_QUEUE_MAX},
     wire::{bulk::BulkMessage, control::Hello},
 };
-use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::AbortHandle,
+    time::Instant,
+};
 
-use super::connection::{Established, FrameOrder, LinkError, LinkKind, Meter, Writer, run_reader};
-use crate::store::packs::{PackStore, PackStoreError};
+use super::{
+    connection::{Established, FrameOrder, LinkError, LinkKind, Meter, Reader, Writer},
+    pool::{FrameSource, StorePool},
+};
+use crate::store::packs::PackStoreError;
 
 /// Two connections of one pair that are this close in time were dialled from both ends at once.
 const SAME_TIME: Duration = Duration::from_secs(2);
@@ -25,13 +32,40 @@ pub(super) enum Served {
 /// What tasks tell the service.
 pub(super) enum Inbound {
     Established(Box<Established>),
-    DialFailed { peer: NodeId, why: LinkError },
-    Message { link: u64, message: BulkMessage },
-    Closed { link: u64, why: LinkError },
-    Served { link: u64, pack: PackId, index: u32, outcome: Served },
-    Added { pack: Arc<Pack>, result: Result<Bitmap, PackStoreError> },
-    Stored { pack: PackId, index: u32, peer: NodeId, result: Result<(), PackStoreError> },
-    Synced { pack: PackId, result: Result<(), PackStoreError> },
+    DialFailed {
+        peer: NodeId,
+        why: LinkError,
+    },
+    /// `_room`: what a frame takes of the inbox; given back when the message is taken.
+    Message {
+        link: u64,
+        message: BulkMessage,
+        _room: Option<OwnedSemaphorePermit>,
+    },
+    Closed {
+        link: u64,
+        why: LinkError,
+    },
+    Served {
+        link: u64,
+        pack: PackId,
+        index: u32,
+        outcome: Served,
+    },
+    Added {
+        pack: Arc<Pack>,
+        result: Result<Bitmap, PackStoreError>,
+    },
+    Stored {
+        pack: PackId,
+        index: u32,
+        peer: NodeId,
+        result: Result<(), PackStoreError>,
+    },
+    Synced {
+        pack: PackId,
+        result: Result<(), PackStoreError>,
+    },
 }
 
 /// One connection. Dropping it ends its tasks and closes the socket.
@@ -54,14 +88,23 @@ impl Drop for Link {
 }
 
 /// All connections, one per peer.
-#[derive(Default)]
 pub(super) struct Links {
     by_number: BTreeMap<u64, Link>,
     by_peer: BTreeMap<NodeId, u64>,
     next: u64,
+    room: Arc<Semaphore>,
+    source: Arc<dyn FrameSource>,
+    pool: StorePool,
+    inbox: mpsc::Sender<Inbound>,
 }
 
 impl Links {
+    /// No connections yet; those that come serve from `source` and tell `inbox`.
+    pub fn new(source: Arc<dyn FrameSource>, pool: StorePool, inbox: mpsc::Sender<Inbound>) -> Self {
+        let room = Arc::new(Semaphore::new(BULK_INBOX_BYTES_MAX));
+        Self { by_number: BTreeMap::new(), by_peer: BTreeMap::new(), next: 0, room, source, pool, inbox }
+    }
+
     pub fn len(&self) -> usize {
         self.by_number.len()
     }
@@ -101,13 +144,7 @@ impl Links {
     }
 
     /// Starts the tasks of a connection.
-    pub fn start(
-        &mut self,
-        established: Established,
-        store: &PackStore,
-        meter: Option<Meter>,
-        inbox: &mpsc::Sender<Inbound>,
-    ) -> u64 {
+    pub fn start(&mut self, established: Established, meter: Option<Meter>) -> u64 {
         let Established { peer, site, kind, dialled, hello, stream } = established;
         self.next += 1;
         let number = self.next;
@@ -119,14 +156,13 @@ impl Links {
             stream: writing,
             messages: message_queue,
             frames: frame_queue,
-            store: store.clone(),
+            source: Arc::clone(&self.source),
+            pool: self.pool.clone(),
             meter,
-            inbox: inbox.clone(),
+            inbox: self.inbox.clone(),
         };
-        let tasks = [
-            tokio::spawn(run_reader(number, reading, inbox.clone())).abort_handle(),
-            tokio::spawn(writer.run()).abort_handle(),
-        ];
+        let reader = Reader { link: number, stream: reading, room: Arc::clone(&self.room), inbox: self.inbox.clone() };
+        let tasks = [tokio::spawn(reader.run()).abort_handle(), tokio::spawn(writer.run()).abort_handle()];
         let since = Instant::now();
         self.by_number.insert(number, Link { peer, site, kind, hello, frames, messages, dialled, since, tasks });
         self.by_peer.insert(peer, number);

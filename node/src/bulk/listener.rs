@@ -11,7 +11,8 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
     certificate::{TlsIdentity, peer_of},
-    connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello, read_message, write_message},
+    connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello},
+    framing::{prepare, read_message, write_message},
     links::Inbound,
 };
 use crate::mesh::Documents;
@@ -48,8 +49,8 @@ pub(super) async fn listen(
 }
 
 async fn accept(stream: TcpStream, documents: &Documents, tls: &TlsIdentity) -> Result<Established, LinkError> {
-    stream.set_nodelay(true)?;
     let (own, other) = ends(&stream)?;
+    let stream = prepare(stream)?;
     let stream = timeout(HELLO_TIMEOUT, TlsAcceptor::from(tls.server.clone()).accept(stream));
     let stream = stream.await.map_err(|_| LinkError::Timeout("the TLS handshake"))??;
     let peer = peer_of(stream.get_ref().1.peer_certificates()).ok_or(LinkError::NoIdentity)?;

@@ -3,22 +3,28 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `certificate` | TLS configurations from the node key; who is at the other end |
-//! | `connection` | length-delimited messages, hellos, one reader and one writer per connection |
+//! | `framing` | messages on a TLS stream: lengths, bounds, timeouts, settings of the socket |
+//! | `connection` | hellos, one reader and one writer per connection |
 //! | `dialer`, `listener` | both ways to a connection |
 //! | `accounts` | who sent what, over WAN or LAN |
 //! | `service` | the loop around the swarm machine |
 //! | `origin` | headquarters' side: the fence and the meter of R70 |
 //! | `links` | connections as the service sees them |
+//! | `pool` | the threads that read, hash and write frames |
+//! | `loopback` | what `tests/bench bulk` measures |
 //!
 //! Beyond its hello a peer gets nothing: who is no member is closed without a word.
 mod accounts;
 mod certificate;
 mod connection;
 mod dialer;
+mod framing;
 mod handle;
 mod links;
 mod listener;
+pub mod loopback;
 mod origin;
+mod pool;
 mod service;
 
 pub use accounts::{Accounts, Direction, Transfer, TransferKey};

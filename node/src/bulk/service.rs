@@ -25,6 +25,7 @@ use super::{
     dialer::dial,
     handle::{BulkConfig, BulkEvent, Command},
     links::{Inbound, Links, Served},
+    pool::StorePool,
 };
 use crate::{
     mesh::Documents,
@@ -58,6 +59,7 @@ pub(super) struct Service {
     accounts: Arc<Mutex<Accounts>>,
     swarm: Swarm,
     inbox: mpsc::Sender<Inbound>,
+    pool: StorePool,
     records: Vec<PeerRecord>,
     dialling: BTreeSet<NodeId>,
     backoffs: BTreeMap<NodeId, Backoff>,
@@ -76,6 +78,7 @@ impl Service {
         fence: Arc<Mutex<Fence>>,
         accounts: Arc<Mutex<Accounts>>,
         inbox: mpsc::Sender<Inbound>,
+        pool: StorePool,
     ) -> Self {
         let authority = config.site.as_ref().and_then(|site| config.documents.authority(site));
         let leased_bytes_max =
@@ -83,10 +86,11 @@ impl Service {
         Self {
             swarm: Swarm::new(SwarmSetup { seed: config.seed, leased_bytes_max }),
             documents: config.documents,
-            store: config.store,
+            store: config.store.clone(),
             clock: config.clock,
             fence,
-            links: Links::default(),
+            links: Links::new(Arc::new(config.store), pool.clone(), inbox.clone()),
+            pool,
             site: config.site,
             tls,
             accounts,
@@ -188,7 +192,7 @@ impl Service {
         match inbound {
             Inbound::Established(established) => self.established(*established),
             Inbound::DialFailed { peer, why } => self.dial_failed(peer, &why),
-            Inbound::Message { link, message } => self.message(link, message),
+            Inbound::Message { link, message, .. } => self.message(link, message),
             Inbound::Closed { link, why } => {
                 if let Some(peer) = self.links.get(link).map(|link| link.peer) {
                     tracing::debug!(%peer, %why, "a bulk connection ended");
@@ -238,7 +242,7 @@ impl Service {
         let (peer, kind) = (new.peer, new.kind);
         let meter = (kind == LinkKind::Client).then(|| self.meter(&new.site));
         tracing::debug!(%peer, ?kind, dialled = new.dialled, "bulk connection");
-        self.links.start(new, &self.store, meter, &self.inbox);
+        self.links.start(new, meter);
         if let LinkKind::Swarm(place) = kind {
             self.input(SwarmInput::PeerJoined { peer, place });
         }
@@ -334,11 +338,7 @@ impl Service {
         answer: impl FnOnce(Result<(), PackStoreError>) -> Inbound + Send + 'static,
     ) {
         let inbox = self.inbox.clone();
-        tokio::spawn(async move {
-            if let Ok(result) = tokio::task::spawn_blocking(work).await {
-                let _ = inbox.send(answer(result)).await;
-            }
-        });
+        self.pool.run(move || drop(inbox.blocking_send(answer(work()))));
     }
 
     pub fn tell(&mut self, number: u64, message: BulkMessage) {

@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use super::{
-    connection::{Established, own_hello, read_message, write_message},
+    connection::{Established, own_hello},
     dialer::dial,
+    framing::{read_message, write_message},
     *,
 };
 use crate::{

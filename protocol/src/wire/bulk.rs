@@ -95,7 +95,61 @@ pub enum BulkMessage {
 /// The tag of [`BulkMessage::Frame`] in the encoded form.
 const FRAME_TAG: u32 = 8;
 /// Tag, pack, index and length in front of a frame's bytes.
-const FRAME_HEADER_BYTES: usize = 4 + 32 + 4 + 8;
+pub const FRAME_HEADER_BYTES: usize = 4 + 32 + 4 + 8;
+
+/// What stands in front of a frame's bytes, so that these need not be copied into a message or out of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// The pack.
+    pub pack: PackId,
+    /// The frame.
+    pub index: u32,
+    /// How many bytes follow.
+    pub length: usize,
+}
+
+impl FrameHeader {
+    /// The encoded form.
+    ///
+    /// # Errors
+    /// The message would be longer than [`BULK_MESSAGE_BYTES_MAX`].
+    pub fn write(&self) -> Result<[u8; FRAME_HEADER_BYTES], CodecError> {
+        let length = FRAME_HEADER_BYTES + self.length;
+        if length > BULK_MESSAGE_BYTES_MAX {
+            return Err(CodecError::TooLarge { length, limit: BULK_MESSAGE_BYTES_MAX });
+        }
+        let mut header = [0; FRAME_HEADER_BYTES];
+        header[..4].copy_from_slice(&FRAME_TAG.to_le_bytes());
+        header[4..36].copy_from_slice(&self.pack.0.0);
+        header[36..40].copy_from_slice(&self.index.to_le_bytes());
+        header[40..].copy_from_slice(&(self.length as u64).to_le_bytes());
+        Ok(header)
+    }
+
+    /// Reads the beginning of a message of `message_bytes`. `None`: it is another message than a frame.
+    ///
+    /// # Errors
+    /// A frame that is too long, or whose length is not that of its message.
+    pub fn read(begin: &[u8], message_bytes: usize) -> Result<Option<Self>, CodecError> {
+        if begin.get(..4) != Some(&FRAME_TAG.to_le_bytes()) {
+            return Ok(None);
+        }
+        let malformed = |reason: &str| CodecError::Malformed(reason.to_owned());
+        let header = begin.first_chunk::<FRAME_HEADER_BYTES>().ok_or_else(|| malformed("a frame without a header"))?;
+        let (mut pack, mut index, mut length) = ([0; 32], [0; 4], [0; 8]);
+        pack.copy_from_slice(&header[4..36]);
+        index.copy_from_slice(&header[36..40]);
+        length.copy_from_slice(&header[40..]);
+        let payload = message_bytes.saturating_sub(FRAME_HEADER_BYTES);
+        if payload > FRAME_BYTES_MAX {
+            return Err(CodecError::TooLarge { length: payload, limit: FRAME_BYTES_MAX });
+        }
+        if u64::from_le_bytes(length) != payload as u64 {
+            return Err(malformed("a frame's length is not that of its message"));
+        }
+        Ok(Some(Self { pack: PackId(Hash(pack)), index: u32::from_le_bytes(index), length: payload }))
+    }
+}
 
 impl BulkMessage {
     /// The encoded form. A frame's bytes are copied in one piece.
@@ -106,17 +160,8 @@ impl BulkMessage {
         let Self::Frame { pack, index, bytes } = self else {
             return codec::encode(self, BULK_MESSAGE_BYTES_MAX);
         };
-        let length = FRAME_HEADER_BYTES + bytes.len();
-        if length > BULK_MESSAGE_BYTES_MAX {
-            return Err(CodecError::TooLarge { length, limit: BULK_MESSAGE_BYTES_MAX });
-        }
-        let mut message = Vec::with_capacity(length);
-        message.extend(FRAME_TAG.to_le_bytes());
-        message.extend(pack.0.0);
-        message.extend(index.to_le_bytes());
-        message.extend((bytes.len() as u64).to_le_bytes());
-        message.extend(bytes);
-        Ok(message)
+        let header = FrameHeader { pack: *pack, index: *index, length: bytes.len() }.write()?;
+        Ok([header.as_slice(), bytes].concat())
     }
 
     /// Reads one message that fills `bytes` exactly. A frame keeps the buffer that it came in.
@@ -124,24 +169,11 @@ impl BulkMessage {
     /// # Errors
     /// Too long, cut, with bytes left over, or not such a message.
     pub fn decode(mut bytes: Vec<u8>) -> Result<Self, CodecError> {
-        if bytes.get(..4) != Some(&FRAME_TAG.to_le_bytes()) {
+        let Some(FrameHeader { pack, index, .. }) = FrameHeader::read(&bytes, bytes.len())? else {
             return codec::decode(&bytes, BULK_MESSAGE_BYTES_MAX);
-        }
-        let malformed = |reason: &str| CodecError::Malformed(reason.to_owned());
-        let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().ok_or_else(|| malformed("a frame without a header"))?;
-        let (mut pack, mut index, mut length) = ([0; 32], [0; 4], [0; 8]);
-        pack.copy_from_slice(&header[4..36]);
-        index.copy_from_slice(&header[36..40]);
-        length.copy_from_slice(&header[40..48]);
-        let payload = bytes.len() - FRAME_HEADER_BYTES;
-        if payload > FRAME_BYTES_MAX {
-            return Err(CodecError::TooLarge { length: payload, limit: FRAME_BYTES_MAX });
-        }
-        if u64::from_le_bytes(length) != payload as u64 {
-            return Err(malformed("a frame's length is not that of its message"));
-        }
+        };
         bytes.drain(..FRAME_HEADER_BYTES);
-        Ok(Self::Frame { pack: PackId(Hash(pack)), index: u32::from_le_bytes(index), bytes })
+        Ok(Self::Frame { pack, index, bytes })
     }
 }
 

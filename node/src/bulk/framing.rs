@@ -1,0 +1,159 @@
+//! Messages on a TLS stream: lengths, bounds, timeouts, and the socket's settings.
+//!
+//! A frame is read straight into the buffer that is verified and written, and sent from the buffer that was read: TLS
+//! copies it once each way, and nothing else does.
+use std::time::Duration;
+
+use branchline_protocol::{
+    ids::PackId,
+    limits::{BULK_MESSAGE_BYTES_MAX, BULK_UNSENT_BYTES_MAX},
+    wire::bulk::{BulkMessage, FRAME_HEADER_BYTES, FrameHeader},
+};
+use bytes::Buf;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+use super::connection::LinkError;
+
+/// Longest time that the other end may leave our bytes unread.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
+/// rustls asks the socket for 4 KiB at a time: without a buffer in between, that is four system calls for one record.
+const SOCKET_READ_BYTES: usize = 128 << 10;
+/// So much of an announced message is believed before it comes.
+const BELIEVED_BYTES: usize = 512 << 10;
+
+/// What carries a connection's messages.
+pub(super) type LinkStream = TlsStream<BufReader<TcpStream>>;
+
+/// Makes a connected socket ready for TLS: small messages leave at once, and the kernel holds few bytes that are not on
+/// their way yet, so that what is decided now does not queue behind what was decided long ago.
+pub(super) fn prepare(stream: TcpStream) -> std::io::Result<BufReader<TcpStream>> {
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_notsent_lowat(BULK_UNSENT_BYTES_MAX)?;
+    Ok(BufReader::with_capacity(SOCKET_READ_BYTES, stream))
+}
+
+/// Reads one message. The caller puts a bound on the time.
+pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<BulkMessage, LinkError> {
+    let length = stream.read_u32_le().await? as usize;
+    if length > BULK_MESSAGE_BYTES_MAX {
+        return Err(LinkError::TooLong(length));
+    }
+    let mut head = [0; FRAME_HEADER_BYTES];
+    let head = &mut head[..length.min(FRAME_HEADER_BYTES)];
+    stream.read_exact(head).await?;
+    match FrameHeader::read(head, length)? {
+        Some(header) => {
+            let bytes = read_bytes(stream, Vec::new(), header.length).await?;
+            Ok(BulkMessage::Frame { pack: header.pack, index: header.index, bytes })
+        }
+        None => Ok(BulkMessage::decode(read_bytes(stream, head.to_vec(), length - head.len()).await?)?),
+    }
+}
+
+/// Appends `length` bytes of the stream. The buffer grows with what really comes, not with what is announced.
+async fn read_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut bytes: Vec<u8>,
+    mut length: usize,
+) -> Result<Vec<u8>, LinkError> {
+    while length > 0 {
+        let (begin, part) = (bytes.len(), length.min(BELIEVED_BYTES));
+        bytes.resize(begin + part, 0);
+        stream.read_exact(&mut bytes[begin..]).await?;
+        length -= part;
+    }
+    Ok(bytes)
+}
+
+/// Writes one message, and waits until it has left for the kernel.
+pub(super) async fn write_message(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &BulkMessage,
+) -> Result<(), LinkError> {
+    let body = message.encode()?;
+    let length = u32::try_from(body.len()).map_err(|_| LinkError::TooLong(body.len()))?;
+    write(stream, Buf::chain(length.to_le_bytes().as_slice(), body.as_slice())).await
+}
+
+/// Writes a frame without copying it into a message.
+pub(super) async fn write_frame(
+    stream: &mut (impl AsyncWrite + Unpin),
+    pack: PackId,
+    index: u32,
+    bytes: &[u8],
+) -> Result<(), LinkError> {
+    let header = FrameHeader { pack, index, length: bytes.len() }.write()?;
+    let length = u32::try_from(header.len() + bytes.len()).map_err(|_| LinkError::TooLong(bytes.len()))?;
+    let head = length.to_le_bytes();
+    write(stream, Buf::chain(Buf::chain(head.as_slice(), header.as_slice()), bytes)).await
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: impl Buf) -> Result<(), LinkError> {
+    let write = async {
+        stream.write_all_buf(&mut bytes).await?;
+        stream.flush().await
+    };
+    Ok(timeout(WRITE_TIMEOUT, write).await.map_err(|_| LinkError::Timeout("writing"))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use branchline_protocol::ids::Hash;
+
+    use super::*;
+
+    fn pack() -> PackId {
+        PackId(Hash([3; 32]))
+    }
+
+    #[tokio::test]
+    async fn frames_and_messages_follow_each_other_and_survive() {
+        let (mut here, mut there) = tokio::io::duplex(1000);
+        let long: Vec<u8> = (0..600_000_u32).map(|byte| byte as u8).collect();
+        let sent = long.clone();
+        let writer = tokio::spawn(async move {
+            write_message(&mut here, &BulkMessage::Ping).await.unwrap();
+            write_frame(&mut here, pack(), 7, &sent).await.unwrap();
+            write_message(&mut here, &BulkMessage::Request { pack: pack(), index: 8 }).await.unwrap();
+            write_frame(&mut here, pack(), 9, &[]).await.unwrap();
+        });
+        assert_eq!(read_message(&mut there).await.unwrap(), BulkMessage::Ping);
+        let frame = BulkMessage::Frame { pack: pack(), index: 7, bytes: long };
+        assert_eq!(read_message(&mut there).await.unwrap(), frame);
+        assert_eq!(read_message(&mut there).await.unwrap(), BulkMessage::Request { pack: pack(), index: 8 });
+        let empty = BulkMessage::Frame { pack: pack(), index: 9, bytes: vec![] };
+        assert_eq!(read_message(&mut there).await.unwrap(), empty);
+        writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_frame_written_apart_has_the_bytes_of_the_message() {
+        let bytes = vec![5; 1000];
+        let (mut apart, mut whole) = (Vec::new(), Vec::new());
+        write_frame(&mut apart, pack(), 4, &bytes).await.unwrap();
+        write_message(&mut whole, &BulkMessage::Frame { pack: pack(), index: 4, bytes }).await.unwrap();
+        assert_eq!(apart, whole);
+    }
+
+    #[tokio::test]
+    async fn lengths_that_do_not_hold_are_refused_before_room_is_made() {
+        let mut long = u32::MAX.to_le_bytes().to_vec();
+        long.extend([0; 100]);
+        assert!(matches!(read_message(&mut long.as_slice()).await, Err(LinkError::TooLong(_))));
+        let mut lying = Vec::new();
+        write_frame(&mut lying, pack(), 4, &[1; 10]).await.unwrap();
+        // The length inside the header says more than the message has.
+        lying[4 + FRAME_HEADER_BYTES - 8] = 200;
+        assert!(matches!(read_message(&mut lying.as_slice()).await, Err(LinkError::Codec(_))));
+        let mut cut = Vec::new();
+        write_frame(&mut cut, pack(), 4, &[1; 10]).await.unwrap();
+        cut.truncate(cut.len() - 1);
+        assert!(matches!(read_message(&mut cut.as_slice()).await, Err(LinkError::Io(_))));
+    }
+}

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Builds and runs the bench of the bulk plane: tests/bench bulk [--bytes GIB] [--runs N] [--json]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cargo build --quiet --release -p branchline-tests --bin bench-bulk >&2
+exec "${CARGO_TARGET_DIR:-target}/release/bench-bulk" "$@"
