@@ -17,6 +17,10 @@ pub const INSTALLER_MESSAGE_BYTES_MAX: usize = 16 << 20;
 // Content.
 /// Longest raw chunk of an image, in bytes; frames may be a little longer where data does not compress.
 pub const CHUNK_BYTES_MAX: usize = 4 << 20;
+/// Longest image that is made of a payload, in bytes: what decompresses into more is a bomb.
+pub const PAYLOAD_RAW_BYTES_MAX: u64 = 8 << 30;
+/// Most memory of a payload's decompressor, in bytes.
+pub const DECODER_BYTES_MAX: usize = 128 << 20;
 /// Most chunks in one manifest.
 pub const MANIFEST_CHUNKS_MAX: usize = 65_536;
 /// Chunks of images below 64 MiB, in bytes.
@@ -35,6 +39,24 @@ pub const FILE_NAME_BYTES_MAX: usize = 255;
 pub const PACK_ZSTD_LEVEL: i32 = 12;
 /// Most bytes that may be leased and not yet held by a second living node: B of R70.
 pub const LEASED_BYTES_DEFAULT: u64 = 4 << 20;
+
+// Patches.
+/// Most memory that applying a patch takes, in bytes, whatever the images' lengths.
+pub const PATCH_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Longest header of a patch, in bytes.
+pub const PATCH_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Ranges of the base that the decoder of a patch's extra bytes is primed with.
+pub const PATCH_PRESET_RANGES_MAX: usize = 2048;
+/// Bytes of these ranges. They are there twice while the decoder is made, and nothing else is there then.
+pub const PATCH_PRESET_BYTES_MAX: usize = 104 << 20;
+/// How far back the decoder of a patch's extra bytes looks, in bytes.
+pub const PATCH_EXTRA_WINDOW_BYTES_MAX: usize = 120 << 20;
+/// How far back the decoder of a patch's differences looks, in bytes.
+pub const PATCH_DIFFERENCE_WINDOW_BYTES: usize = 16 << 20;
+/// How far back each decoder of a patch's numbers looks, in bytes.
+pub const PATCH_NUMBER_WINDOW_BYTES: usize = 1 << 20;
+/// What applying a patch moves at a time, in bytes.
+pub const PATCH_BUFFER_BYTES: usize = 64 << 10;
 
 // Swarm.
 /// Packs that one node's swarm knows.
@@ -226,6 +248,8 @@ pub const SURVEY_COMMANDS_MAX: usize = 32;
 pub const SURVEY_CONFLICTS_MAX: usize = 64;
 
 // Catalogue and plan.
+/// Patches in one catalogue.
+pub const CATALOGUE_PATCHES_MAX: usize = 4096;
 /// Packages in one catalogue.
 pub const CATALOGUE_PACKAGES_MAX: usize = 1024;
 /// Modules, thresholds, conflicts, files, steps or ports of one package, each.
@@ -247,6 +271,18 @@ pub const EXPLANATIONS_MAX: usize = 4096;
 /// Longest plan in JSON, in bytes; it must fit a message to the installer.
 pub const PLAN_BYTES_MAX: usize = 4 << 20;
 
+const _: () = assert!(PAYLOAD_RAW_BYTES_MAX <= CHUNK_BYTES_MAX as u64 * MANIFEST_CHUNKS_MAX as u64);
+const _: () = assert!(2 * PATCH_PRESET_BYTES_MAX < PATCH_MEMORY_BYTES_MAX);
+// Room for a decoder that is moved while it grows past its preset.
+const _: () = assert!(
+    PATCH_PRESET_BYTES_MAX
+        + PATCH_EXTRA_WINDOW_BYTES_MAX
+        + PATCH_DIFFERENCE_WINDOW_BYTES
+        + 4 * PATCH_NUMBER_WINDOW_BYTES
+        + (8 << 20)
+        < PATCH_MEMORY_BYTES_MAX
+);
+const _: () = assert!(PATCH_PRESET_RANGES_MAX * 20 + 1024 < PATCH_HEADER_BYTES_MAX);
 const _: () = assert!(PLAN_BYTES_MAX < INSTALLER_MESSAGE_BYTES_MAX);
 const _: () = assert!(PACKAGE_DEFINITION_BYTES_MAX < CATALOGUE_BYTES_MAX);
 const _: () = assert!(RULE_RESULT_BYTES_MAX < CONFIGURATION_FILE_BYTES_MAX);

@@ -12,14 +12,19 @@
 //! | `pack` | building a pack from raw bytes, streaming |
 //! | `verify` | frame and chunk checks with bounded output |
 //! | `bitmap` | which frames somebody has |
+//! | `image` | the name of an image that is being written |
+//! | [`patch`] | what makes one image of another |
 mod bitmap;
 mod chunk;
+mod image;
 mod manifest;
 mod pack;
+pub mod patch;
 mod verify;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use chunk::{ChunkEntry, chunk_bytes_for};
+pub use image::ImageHasher;
 pub use manifest::{Manifest, ManifestError, OriginalFile, PACK_FORMAT, Pack};
 pub use pack::{PackError, build_pack, build_pack_of};
 pub use verify::{FrameError, assemble, decode_frame, verify_frame};

@@ -1,0 +1,140 @@
+//! One stream of a patch: coded as the header says, decoded with bounded memory and bounded output.
+use std::io::{self, BufReader, Read, Write};
+
+use lzma_rust2::{Lzma2Options, Lzma2Reader, Lzma2Writer, LzmaOptions};
+
+use super::{
+    ReadAt,
+    error::PatchError,
+    header::{StreamCoding, StreamEntry, StreamName, take_number},
+};
+use crate::limits::{PATCH_DIFFERENCE_WINDOW_BYTES, PATCH_EXTRA_WINDOW_BYTES_MAX, PATCH_NUMBER_WINDOW_BYTES};
+
+/// Shortest window that LZMA2 knows, in bytes.
+const WINDOW_BYTES_MIN: u64 = 4096;
+/// What is read from the patch at a time, in bytes.
+const READ_BYTES: usize = 16 << 10;
+
+/// How far back the coder of a stream looks, in bytes: it follows from the stream, so that a patch cannot ask for more.
+pub(super) fn window_bytes(name: StreamName, raw_length: u64, preset_length: u64) -> u32 {
+    let most = match name {
+        StreamName::Extras => PATCH_EXTRA_WINDOW_BYTES_MAX,
+        StreamName::Differences => PATCH_DIFFERENCE_WINDOW_BYTES,
+        _ => PATCH_NUMBER_WINDOW_BYTES,
+    };
+    raw_length.saturating_add(preset_length).clamp(WINDOW_BYTES_MIN, most as u64) as u32
+}
+
+/// A part of the patch as a reader.
+struct Section<'a, P: ReadAt + ?Sized> {
+    source: &'a P,
+    at: u64,
+    end: u64,
+}
+
+impl<P: ReadAt + ?Sized> Read for Section<'_, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = buffer.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+        self.source.read_at(self.at, &mut buffer[..length])?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+enum Decoder<'a, P: ReadAt + ?Sized> {
+    Stored(BufReader<Section<'a, P>>),
+    Lzma2(Box<BufReader<Lzma2Reader<BufReader<Section<'a, P>>>>>),
+}
+
+/// Reads one stream, and at its end checks that it has ended.
+pub(super) struct StreamReader<'a, P: ReadAt + ?Sized> {
+    name: StreamName,
+    left: u64,
+    decoder: Decoder<'a, P>,
+}
+
+impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
+    pub fn new(name: StreamName, entry: &StreamEntry, patch: &'a P, at: u64, preset: Option<&[u8]>) -> Self {
+        let section = Section { source: patch, at, end: at + entry.coded_length };
+        let section = BufReader::with_capacity(READ_BYTES, section);
+        let decoder = match entry.coding {
+            StreamCoding::Stored => Decoder::Stored(section),
+            StreamCoding::Lzma2 => {
+                let window = window_bytes(name, entry.raw_length, preset.map_or(0, |preset| preset.len() as u64));
+                let reader = Lzma2Reader::new(section, window, preset.filter(|preset| !preset.is_empty()));
+                Decoder::Lzma2(Box::new(BufReader::with_capacity(READ_BYTES, reader)))
+            }
+        };
+        Self { name, left: entry.raw_length, decoder }
+    }
+
+    fn damaged(&self, reason: impl Into<String>) -> PatchError {
+        PatchError::Stream { stream: self.name, reason: reason.into() }
+    }
+
+    /// Fills `buffer`.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), PatchError> {
+        if buffer.len() as u64 > self.left {
+            return Err(self.damaged("they end before the target does"));
+        }
+        let read = match &mut self.decoder {
+            Decoder::Stored(reader) => reader.read_exact(buffer),
+            Decoder::Lzma2(reader) => reader.read_exact(buffer),
+        };
+        read.map_err(|error| self.damaged(error.to_string()))?;
+        self.left -= buffer.len() as u64;
+        Ok(())
+    }
+
+    /// The next number.
+    pub fn number(&mut self) -> Result<u64, PatchError> {
+        let number = take_number(|| {
+            let mut byte = [0];
+            self.fill(&mut byte).map(|()| byte[0])
+        })?;
+        number.ok_or_else(|| self.damaged("a number is not in its shortest form"))
+    }
+
+    /// Checks that the stream has ended here, both decoded and coded.
+    pub fn finish(mut self) -> Result<(), PatchError> {
+        let mut byte = [0];
+        let more = match &mut self.decoder {
+            Decoder::Stored(reader) => reader.read(&mut byte),
+            Decoder::Lzma2(reader) => reader.read(&mut byte),
+        };
+        let more = more.map_err(|error| self.damaged(error.to_string()))?;
+        let unread = match &self.decoder {
+            Decoder::Stored(_) => 0,
+            Decoder::Lzma2(reader) => {
+                let coded = reader.get_ref().inner();
+                coded.buffer().len() as u64 + coded.get_ref().end - coded.get_ref().at
+            }
+        };
+        if self.left > 0 || more > 0 || unread > 0 {
+            return Err(self.damaged("they go on after the target's end"));
+        }
+        Ok(())
+    }
+}
+
+/// Codes a stream; the shorter of the two codings, where `position_bits` (0, or 2 for code with an alignment of four)
+/// steers LZMA2's statistics.
+///
+/// # Errors
+/// The coder fails, which it does for want of memory only.
+pub(super) fn encode(
+    name: StreamName,
+    raw: &[u8],
+    preset: &[u8],
+    position_bits: u32,
+) -> io::Result<(StreamCoding, Vec<u8>)> {
+    let mut options = LzmaOptions::with_preset(9);
+    options.dict_size = window_bytes(name, raw.len() as u64, preset.len() as u64);
+    options.pb = position_bits;
+    options.nice_len = LzmaOptions::NICE_LEN_MAX;
+    options.preset_dict = (!preset.is_empty()).then(|| preset.to_vec());
+    let mut writer = Lzma2Writer::new(Vec::new(), Lzma2Options { lzma_options: options, chunk_size: None });
+    writer.write_all(raw)?;
+    let coded = writer.finish()?;
+    Ok(if coded.len() < raw.len() { (StreamCoding::Lzma2, coded) } else { (StreamCoding::Stored, raw.to_vec()) })
+}
