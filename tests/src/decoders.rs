@@ -4,7 +4,7 @@
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
     charter::{Charter, JoinToken, Lease, Membership, Revocations, Sealed, Signed, Warrant},
-    content::Pack,
+    content::{Pack, patch::Patch},
     limits,
     survey::Descriptor,
     wire::{
@@ -20,7 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DECODERS: [Decoder; 12] = [
+pub const DECODERS: [Decoder; 13] = [
     ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
@@ -28,6 +28,19 @@ pub const DECODERS: [Decoder; 12] = [
     ("manifest", |bytes| {
         if let Ok(pack) = Pack::decode(bytes) {
             assert_eq!(pack.manifest().encode().expect("an accepted manifest encodes"), bytes);
+        }
+    }),
+    ("patch", |bytes| {
+        // Whatever base the patch names, as long as it is short: what is fuzzed is the decoder, not the hash.
+        if let Ok(patch) = Patch::open(bytes)
+            && patch.header().base_length <= 1 << 16
+        {
+            let header = patch.header();
+            let base: Vec<u8> = (0..header.base_length).map(|at| (at * 31 >> 3) as u8).collect();
+            let mut target = Vec::new();
+            let limit = header.target_length.min(1 << 20);
+            let _ = patch.apply(&base[..], header.base, Bounded { sink: &mut target, left: limit });
+            assert!(target.len() as u64 <= limit);
         }
     }),
     ("descriptor", |bytes| {
@@ -72,6 +85,24 @@ pub const DECODERS: [Decoder; 12] = [
         }
     }),
 ];
+
+/// Takes so many bytes and no more, so that a patch that promises much does not fill the memory of the fuzzer.
+struct Bounded<'a> {
+    sink: &'a mut Vec<u8>,
+    left: u64,
+}
+
+impl std::io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(std::io::ErrorKind::WriteZero)?;
+        self.sink.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 fn wire<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) {
     if let Ok(message) = codec::decode::<T>(bytes, limit) {

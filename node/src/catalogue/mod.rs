@@ -6,34 +6,53 @@
 //! | `catalogue.json` | the signed catalogue |
 //! | `packs/PACK.manifest`, `packs/PACK.pack` | manifest and frames of each pack, as a node's pack store has them |
 //!
+//! What `add` does: `normal` makes the payload's normal form, a pack is built of it, `patches` makes patches from the
+//! versions that are there (`matcher` finds what two images share, `spans` where their files are, `maker` chooses and
+//! codes), and the next version of the catalogue is signed.
+//!
 //! A package is added packs first, catalogue last, each file whole or not at all: whatever fails, the catalogue in force
 //! names only packs that are there.
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use branchline_protocol::{
-    catalogue::{Catalogue, Package, PackageDefinition, Payload, PayloadFormat},
+    catalogue::{Catalogue, Package, PackageDefinition, PatchOffer, Payload},
     charter::{PublicKey, Signed},
-    content::{OriginalFile, Pack, build_pack, build_pack_of, chunk_bytes_for},
-    ids::Hash,
-    limits,
+    content::{Pack, build_pack_of, chunk_bytes_for},
     time::UnixSeconds,
 };
 use ed25519_dalek::SigningKey;
-use sha2::{Digest, Sha256};
 
 use crate::config::write_atomically;
 
-/// First bytes of what zstd, gzip and xz write.
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const XZ_MAGIC: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z'];
-/// Where a POSIX tar has its magic.
-const TAR_MAGIC_OFFSET: usize = 257;
+mod by_hand;
+mod maker;
+mod matcher;
+mod normal;
+mod patches;
+mod spans;
+
+pub use by_hand::{Applied, MadeFile, apply_patch, make_patch};
+pub use maker::{Choice, PATCH_IMAGE_BYTES_MAX};
+pub use normal::{NormalForm, format_of, normalise};
+
+/// Earlier versions from which `catalogue add` makes patches where nobody says another number.
+pub const PATCH_BASES_DEFAULT: usize = 2;
+
+/// What `add` added.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// Version of the catalogue in force now.
+    pub version: u64,
+    /// The package.
+    pub package: Package,
+    /// Patches to it from versions that the catalogue holds.
+    pub patches: Vec<PatchOffer>,
+}
 
 /// A catalogue directory.
 #[derive(Clone, Debug)]
@@ -68,14 +87,15 @@ impl CatalogueDirectory {
     /// As [`CatalogueDirectory::signed`], another signer, changed after it was signed, or not usable.
     pub fn verified(&self, key: PublicKey) -> Result<Catalogue> {
         let Some(signed) = self.signed()? else {
-            return Ok(Catalogue { version: 0, expires_at: None, packages: Vec::new() });
+            return Ok(Catalogue { version: 0, expires_at: None, packages: Vec::new(), patches: Vec::new() });
         };
         let catalogue = signed.verify(key).with_context(|| format!("reading {}", self.file().display()))?;
         catalogue.check().with_context(|| format!("reading {}", self.file().display()))?;
         Ok(catalogue)
     }
 
-    /// Packs `payload`, adds it under `definition` and signs the next version of the catalogue.
+    /// Packs `payload` in its normal form, makes patches to it from at most `bases` of the versions that are there, adds
+    /// it under `definition` and signs the next version of the catalogue.
     ///
     /// # Errors
     /// Another key signed the catalogue so far; the payload is missing or not of the definition's format; the version is
@@ -86,23 +106,30 @@ impl CatalogueDirectory {
         definition: PackageDefinition,
         payload: &Path,
         expires_at: Option<UnixSeconds>,
-    ) -> Result<(u64, Package)> {
+        bases: usize,
+    ) -> Result<Added> {
         definition.check()?;
         let packs = self.directory.join("packs");
         fs::create_dir_all(&packs).with_context(|| format!("making {}", packs.display()))?;
         let _lock = self.lock()?;
         let mut catalogue = self.verified(PublicKey::of(key))?;
         refuse_duplicate(&catalogue, &definition)?;
-        let pack = add_pack(&packs, definition.format, payload)?;
+        let mut raw = normalise(definition.format, payload)?;
+        let pack = keep_pack(&packs, |sink| pack_normal(&mut raw, sink))?;
+        let patches = patches::add(&packs, &catalogue, &definition, (&pack, &mut raw), bases)?;
         let package = Package { definition, payload: describe(&pack) };
         catalogue.packages.push(package.clone());
+        for patch in &patches {
+            catalogue.patches.retain(|known| (known.base, known.target) != (patch.base, patch.target));
+            catalogue.patches.push(patch.clone());
+        }
         catalogue.version += 1;
         catalogue.expires_at = expires_at.or(catalogue.expires_at);
         catalogue.check()?;
         let signed = Signed::sign(&catalogue, key);
         signed.verify(PublicKey::of(key)).context("the catalogue has become too large; take old versions out of it")?;
         write_atomically(&self.file(), &serde_json::to_vec_pretty(&signed)?, 0o644)?;
-        Ok((catalogue.version, package))
+        Ok(Added { version: catalogue.version, package, patches })
     }
 
     /// The file of the signed catalogue.
@@ -149,12 +176,15 @@ fn describe(pack: &Pack) -> Payload {
     }
 }
 
-/// Builds the pack beside its place and moves it there: data first, then the manifest that makes it count.
-fn add_pack(packs: &Path, format: PayloadFormat, payload: &Path) -> Result<Pack> {
+/// Builds a pack beside its place and moves it there: data first, then the manifest that makes it count.
+fn keep_pack(
+    packs: &Path,
+    build: impl FnOnce(&mut BufWriter<tempfile::NamedTempFile>) -> Result<Pack>,
+) -> Result<Pack> {
     let temporary =
         tempfile::NamedTempFile::new_in(packs).with_context(|| format!("writing to {}", packs.display()))?;
     let mut sink = BufWriter::new(temporary);
-    let pack = pack_payload(format, payload, &mut sink)?;
+    let pack = build(&mut sink)?;
     let data = packs.join(format!("{}.pack", pack.id()));
     let file = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
@@ -163,75 +193,20 @@ fn add_pack(packs: &Path, format: PayloadFormat, payload: &Path) -> Result<Pack>
     Ok(pack)
 }
 
-fn pack_payload(format: PayloadFormat, payload: &Path, sink: impl Write) -> Result<Pack> {
-    let mut file = File::open(payload).with_context(|| format!("opening the payload {}", payload.display()))?;
-    let name = payload.file_name().and_then(|name| name.to_str()).context("the payload's file name is not UTF-8")?;
-    let length = file.metadata()?.len();
-    if !(format == PayloadFormat::Tar && starts_with(&mut file, ZSTD_MAGIC)?) {
-        check_format(format, &mut file, payload)?;
-        return Ok(build_pack(name, BufReader::new(file), chunk_bytes_for(length), sink)?);
-    }
-    // The normal form of a compressed archive is the archive: chunks of compressed bytes have nothing in common with the
-    // next version's, and the frames are compressed anyway.
-    let mut raw = tempfile::tempfile().context("making a temporary file")?;
-    let most = limits::CHUNK_BYTES_MAX as u64 * limits::MANIFEST_CHUNKS_MAX as u64;
-    let mut decoder = zstd::Decoder::new(&mut file)?.take(most);
-    io::copy(&mut decoder, &mut raw).with_context(|| format!("decompressing the payload {}", payload.display()))?;
-    let sha256 = sha256(&mut file).with_context(|| format!("reading the payload {}", payload.display()))?;
-    check_format(format, &mut raw, payload)?;
-    let original = OriginalFile { name: name.to_owned(), sha256, length };
-    let raw_length = raw.metadata()?.len();
-    Ok(build_pack_of(original, BufReader::new(raw), chunk_bytes_for(raw_length), sink)?)
-}
-
-fn sha256(file: &mut File) -> io::Result<Hash> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Hash(digest.finalize().into())),
-            length => digest.update(&buffer[..length]),
-        }
-    }
-}
-
-fn head(file: &mut File) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::new();
-    Read::by_ref(file).take(512).read_to_end(&mut head)?;
-    file.seek(SeekFrom::Start(0))?;
-    Ok(head)
-}
-
-fn starts_with(file: &mut File, magic: &[u8]) -> Result<bool> {
-    Ok(head(file)?.starts_with(magic))
-}
-
-/// Whether the first bytes are of the format that the definition names: a mistake here would show on every host only.
-fn check_format(format: PayloadFormat, file: &mut File, payload: &Path) -> Result<()> {
-    let head = head(file)?;
-    let shown = payload.display();
-    ensure!(!head.is_empty(), "the payload {shown} is empty");
-    let (fits, wanted) = match format {
-        PayloadFormat::Deb => (head.starts_with(b"!<arch>\ndebian"), "a Debian package (.deb)"),
-        PayloadFormat::Rpm => (head.starts_with(&[0xed, 0xab, 0xee, 0xdb]), "an RPM package"),
-        PayloadFormat::Tar => {
-            let compressed = head.starts_with(GZIP_MAGIC) || head.starts_with(XZ_MAGIC);
-            ensure!(!compressed, "the payload {shown} is compressed by gzip or xz; decompress it, or use zstd");
-            let magic = head.get(TAR_MAGIC_OFFSET..TAR_MAGIC_OFFSET + 5);
-            (magic == Some(b"ustar"), "a tar archive, plain or compressed by zstd")
-        }
-    };
-    ensure!(fits, "the payload {shown} is not {wanted}, which the definition's `format` says");
-    Ok(())
+fn pack_normal(raw: &mut NormalForm, sink: impl Write) -> Result<Pack> {
+    raw.raw.seek(SeekFrom::Start(0))?;
+    let source = BufReader::new(&raw.raw);
+    Ok(build_pack_of(raw.original.clone(), source, chunk_bytes_for(raw.length), sink)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use branchline_protocol::{content::patch::Patch, ids::Hash};
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
-    const SAMPLE_AGENT: &str = include_str!("demo/packages/sample-agent.toml");
+    const SAMPLE_AGENT: &str = include_str!("../demo/packages/sample-agent.toml");
 
     fn tar_with(content: &[u8]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -258,8 +233,9 @@ mod tests {
         let raw = tar_with(&vec![7; 300_000]);
         fs::write(&payload, &raw).unwrap();
         let directory = CatalogueDirectory::new(home.path().join("catalogue"));
-        let (version, first) = directory.add(&key(1), definition("1.0.0"), &payload, None).unwrap();
-        assert_eq!((version, first.payload.raw_bytes), (1, raw.len() as u64));
+        let Added { version, package: first, patches } =
+            directory.add(&key(1), definition("1.0.0"), &payload, None, 2).unwrap();
+        assert_eq!((version, first.payload.raw_bytes, patches.len()), (1, raw.len() as u64, 0));
         assert_eq!(first.payload.sha256, Hash(Sha256::digest(&raw).into()));
         let manifest = fs::read(home.path().join(format!("catalogue/packs/{}.manifest", first.payload.pack))).unwrap();
         let pack = Pack::decode_as(first.payload.pack, &manifest).unwrap();
@@ -268,12 +244,40 @@ mod tests {
 
         let compressed = home.path().join("agent.tar.zst");
         fs::write(&compressed, zstd::encode_all(&raw[..], 3).unwrap()).unwrap();
-        let (version, second) = directory.add(&key(1), definition("1.1.0"), &compressed, Some(UnixSeconds(9))).unwrap();
-        assert_eq!(version, 2);
+        let Added { version, package: second, patches } =
+            directory.add(&key(1), definition("1.1.0"), &compressed, Some(UnixSeconds(9)), 2).unwrap();
+        assert_eq!((version, patches.len()), (2, 0), "an image needs no patch to itself");
         assert_eq!(second.payload.image, first.payload.image, "a compressed archive's normal form is the archive");
         assert_eq!(second.payload.file_name, "agent.tar.zst");
         let catalogue = directory.verified(PublicKey::of(&key(1))).unwrap();
         assert_eq!((catalogue.packages.len(), catalogue.expires_at), (2, Some(UnixSeconds(9))));
+    }
+
+    #[test]
+    fn a_patch_is_made_from_the_version_before_and_makes_the_new_one() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = CatalogueDirectory::new(home.path().join("catalogue"));
+        let mut content: Vec<u8> = (0..100_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+        let mut added = Vec::new();
+        for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+            let payload = home.path().join("agent.tar");
+            fs::write(&payload, tar_with(&content)).unwrap();
+            added.push(directory.add(&key(1), definition(version), &payload, None, 2).unwrap());
+            content[50_000] ^= 1;
+            content.extend(version.as_bytes());
+        }
+        assert_eq!(added.iter().map(|it| it.patches.len()).collect::<Vec<_>>(), [0, 1, 2, 2]);
+        let offer = &added[3].patches[0];
+        assert_eq!((offer.base, offer.target), (added[2].package.payload.image, added[3].package.payload.image));
+        assert!(offer.pack_bytes < 1000 && added[3].package.payload.pack_bytes > 100_000, "{offer:?}");
+        let catalogue = directory.verified(PublicKey::of(&key(1))).unwrap();
+        assert_eq!(catalogue.patches.len(), 5);
+        let packs = home.path().join("catalogue/packs");
+        let (base, patch) = (added[2].package.payload.pack, offer.pack);
+        let (base, patch) = (patches::image(&packs, base).unwrap(), patches::image(&packs, patch).unwrap());
+        let mut target = Vec::new();
+        Patch::open(&patch[..]).unwrap().apply(&base[..], offer.base, &mut target).unwrap();
+        assert_eq!(target, patches::image(&packs, added[3].package.payload.pack).unwrap());
     }
 
     #[test]
@@ -288,17 +292,17 @@ mod tests {
         let empty = home.path().join("empty.tar");
         fs::write(&empty, b"").unwrap();
         let directory = CatalogueDirectory::new(home.path().join("catalogue"));
-        directory.add(&key(1), definition("1.0.0"), &payload, None).unwrap();
+        directory.add(&key(1), definition("1.0.0"), &payload, None, 2).unwrap();
         let before = fs::read(directory.file()).unwrap();
         let error = |key: &SigningKey, version: &str, payload: &Path| {
-            let error = directory.add(key, definition(version), payload, None).unwrap_err();
+            let error = directory.add(key, definition(version), payload, None, 2).unwrap_err();
             assert_eq!(fs::read(directory.file()).unwrap(), before);
             format!("{error:#}")
         };
         assert!(error(&key(1), "1.0.0", &payload).contains("already; give the new one a higher version"));
         assert!(error(&key(2), "2.0.0", &payload).contains("must sign it"));
         assert!(error(&key(1), "2.0.0", &other).contains("is not a tar archive"));
-        assert!(error(&key(1), "2.0.0", &gzip).contains("decompress it"));
+        assert!(error(&key(1), "2.0.0", &gzip).contains("decompressing it"));
         assert!(error(&key(1), "2.0.0", &empty).contains("is empty"));
         assert!(error(&key(1), "2.0.0", &home.path().join("missing")).contains("opening the payload"));
         let leftovers = fs::read_dir(home.path().join("catalogue/packs")).unwrap().count();

@@ -9,7 +9,11 @@ use anyhow::{Context, Result, bail};
 use branchline_protocol::catalogue::{Catalogue, Package, PackageDefinition};
 use serde_json::json;
 
-use crate::{catalogue::CatalogueDirectory, config::read_key, runtime::wall_time};
+use crate::{
+    catalogue::{Added, CatalogueDirectory, PATCH_BASES_DEFAULT},
+    config::read_key,
+    runtime::wall_time,
+};
 
 /// Add packages to a signed catalogue, and look at it
 ///
@@ -59,9 +63,12 @@ struct Add {
     /// The package definition (TOML)
     #[arg(long, value_name = "FILE")]
     package: PathBuf,
-    /// The payload: a .deb, an .rpm, or a tar archive, plain or compressed by zstd
+    /// The payload: a .deb, an .rpm, or a tar archive, plain or compressed by gzip, xz or zstd
     #[arg(long, value_name = "FILE")]
     payload: PathBuf,
+    /// Make patches from so many of the newest versions that the catalogue holds; 0: none
+    #[arg(long, value_name = "NUMBER", default_value_t = PATCH_BASES_DEFAULT)]
+    patches_from: usize,
     /// Let the catalogue expire after so many days
     #[arg(long, value_name = "DAYS")]
     expires_in_days: Option<u32>,
@@ -130,11 +137,15 @@ fn run_add(add: &Add) -> Result<ExitCode> {
     let definition = read_definition(&add.package)?;
     let expires_at = add.expires_in_days.map(|days| wall_time().after(u64::from(days) * 86_400));
     let directory = add.place.directory()?;
-    let (version, package) = directory.add(&key, definition, &add.payload, expires_at)?;
+    let Added { version, package, patches } =
+        directory.add(&key, definition, &add.payload, expires_at, add.patches_from)?;
     if add.json {
-        println!("{:#}", json!({ "catalogue_version": version, "package": package }));
+        println!("{:#}", json!({ "catalogue_version": version, "package": package, "patches": patches }));
     } else {
         print!("{}", describe(&package));
+        for patch in &patches {
+            println!("  patch     {}  ({} bytes, from image {})", patch.pack, patch.pack_bytes, patch.base);
+        }
         println!(
             "catalogue {} has version {version} now; publish it with `branchline publish`",
             directory.file().display()

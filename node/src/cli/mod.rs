@@ -16,6 +16,7 @@ mod join;
 mod nat;
 mod node_arguments;
 mod packs;
+mod patch;
 mod plan;
 mod printer;
 mod publish;
@@ -62,6 +63,7 @@ enum Command {
     Approvals(approvals::Args),
     Nat(nat::Args),
     Packs(packs::Args),
+    Patch(patch::Args),
     Report(report::Args),
     Status(status::Args),
     SampleAgent(sample_agent::Args),
@@ -109,6 +111,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Approvals(args) => approvals::run(args),
         Command::Nat(args) => nat::run(args),
         Command::Packs(args) => packs::run(&args),
+        Command::Patch(args) => patch::run(args),
         Command::Report(args) => report::run(args),
         Command::Status(args) => status::run(args),
         Command::Installer(args) => installer::run(args),

@@ -278,6 +278,20 @@ impl Catalogue {
                 require(seen.insert(key), format!("package {name}"), "is there twice for one architecture")?;
             }
         }
+        self.check_patches()
+    }
+
+    fn check_patches(&self) -> Checked {
+        require(self.patches.len() <= limits::CATALOGUE_PATCHES_MAX, "patches", "has more entries than 4096")?;
+        let images: BTreeSet<_> = self.packages.iter().map(|package| package.payload.image).collect();
+        let mut seen = BTreeSet::new();
+        for (index, patch) in self.patches.iter().enumerate() {
+            let key = format!("patches[{index}]");
+            require(patch.base != patch.target, key.as_str(), "must make another image than it needs")?;
+            require(images.contains(&patch.target), key.as_str(), "must make the image of a package")?;
+            require(seen.insert((patch.base, patch.target)), key.as_str(), "is there twice")?;
+            require(patch.pack_bytes > 0 && patch.raw_bytes > 0, key.as_str(), "must not be empty")?;
+        }
         Ok(())
     }
 }

@@ -20,10 +20,10 @@ pub mod trust;
 pub use conflict::{ConflictKind, ConflictRule};
 pub use module::ModuleDefinition;
 pub use package::{
-    Catalogue, CommandLine, DefinitionError, FileTemplate, HealthDefinition, Package, PackageDefinition, Payload,
-    PayloadFormat, PortDefinition, ServiceDefinition, StepAction, StepDefinition, SystemdUnit,
+    Catalogue, CommandLine, DefinitionError, FileTemplate, HealthDefinition, Package, PackageDefinition, PatchOffer,
+    Payload, PayloadFormat, PortDefinition, ServiceDefinition, StepAction, StepDefinition, SystemdUnit,
 };
-pub use policy::{ModuleOverride, PackageWish, SitePolicy, ThresholdOverride, Wish};
+pub use policy::{ModuleOverride, PackageWish, SitePolicy, ThresholdOverride, UpdateTravel, Wish};
 pub use rule::{Rule, RuleError};
 pub use threshold::ThresholdDefinition;
 pub use trust::DocumentMemory;

@@ -29,6 +29,27 @@ pub struct Catalogue {
     /// The packages; their order has no meaning.
     #[serde(default)]
     pub packages: Vec<Package>,
+    /// Patches between images, of which the target at least belongs to a package here (R73).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PatchOffer>,
+}
+
+/// A patch that a host with the base can fetch instead of the target's pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchOffer {
+    /// The image that it needs.
+    pub base: ImageId,
+    /// The image that it makes.
+    pub target: ImageId,
+    /// The pack whose image is the patch.
+    pub pack: PackId,
+    /// Sum of the pack's frame lengths in bytes.
+    pub pack_bytes: u64,
+    /// Length of the patch in bytes.
+    pub raw_bytes: u64,
+    /// Length of the target's original file in bytes, which the target's manifest states.
+    pub original_bytes: u64,
 }
 
 impl Document for Catalogue {

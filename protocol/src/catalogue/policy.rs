@@ -17,6 +17,9 @@ pub struct SitePolicy {
     /// From then on it is not accepted any more. Absent: it does not expire.
     #[serde(default)]
     pub expires_at: Option<UnixSeconds>,
+    /// How updates cross the line into the site.
+    #[serde(default, skip_serializing_if = "UpdateTravel::is_default")]
+    pub updates: UpdateTravel,
     /// Wishes about packages; of several that hold for one package, the first counts.
     #[serde(default)]
     pub packages: Vec<PackageWish>,
@@ -26,6 +29,25 @@ pub struct SitePolicy {
     /// Thresholds set; the first that holds counts.
     #[serde(default)]
     pub thresholds: Vec<ThresholdOverride>,
+}
+
+/// How an update crosses the line where a node of the site holds an earlier version (R70, R73).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateTravel {
+    /// Only the patch; the whole pack where the patch cannot be applied.
+    #[default]
+    Patch,
+    /// Only the patch; where it cannot be applied, the site waits for a person.
+    PatchOnly,
+    /// Only the whole pack, also to nodes that have the base.
+    Whole,
+}
+
+impl UpdateTravel {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A wish about one package.
@@ -101,7 +123,8 @@ impl Document for SitePolicy {
 impl SitePolicy {
     /// The policy of a site that wishes nothing in particular.
     pub fn empty(site: SiteName, version: u64) -> Self {
-        Self { site, version, expires_at: None, packages: vec![], modules: vec![], thresholds: vec![] }
+        let updates = UpdateTravel::default();
+        Self { site, version, expires_at: None, updates, packages: vec![], modules: vec![], thresholds: vec![] }
     }
 
     /// Reads a policy as people write it.

@@ -34,7 +34,7 @@ fn package(toml: &str) -> Package {
 }
 
 fn catalogue(packages: Vec<Package>) -> Catalogue {
-    let catalogue = Catalogue { version: 1, expires_at: None, packages };
+    let catalogue = Catalogue { version: 1, expires_at: None, packages, patches: vec![] };
     catalogue.check().unwrap();
     catalogue
 }
