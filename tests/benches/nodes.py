@@ -133,7 +133,7 @@ class Branchline(Tool):
         with open(definition, "w", encoding="ascii") as file:
             file.write(DEFINITION.format(version=f"{number}.0"))
         said = self.command("headquarters", "catalogue", "add", "--bundle", bundle, "--package", definition,
-                            "--payload", payload, "--json")
+                            "--payload", payload, "--patches-from", "0", "--json")
         self.packs.append(find_pack(json.loads(said)))
 
     def join(self, host, token):

@@ -18,6 +18,7 @@ use branchline_protocol::{
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use self::updates::Crossing;
 use super::{clock::Clock, leasing::Leasing};
 use crate::{
     bulk::{self, Accounts, BulkConfig, BulkEvent, BulkHandle},
@@ -25,6 +26,9 @@ use crate::{
     mesh::{Documents, Mesh},
     store::{journal::JournalStore, packs::PackStore},
 };
+
+#[path = "updates.rs"]
+mod updates;
 
 /// How often a manifest that nobody has yet is asked for again.
 const MANIFEST_RETRY: Duration = Duration::from_millis(500);
@@ -63,6 +67,10 @@ pub struct Packs {
     events: mpsc::Sender<PackEvent>,
     complete: Arc<watch::Sender<BTreeMap<PackId, (u64, u64)>>>,
     leasing: Arc<Mutex<Option<Leasing>>>,
+    /// At the station: which encoding of an update crosses the line.
+    crossings: Arc<Mutex<BTreeMap<PackId, Crossing>>>,
+    /// What came over WAN and LAN for the packs that were made from patches.
+    by_patch: Arc<Mutex<BTreeMap<PackId, (u64, u64)>>>,
     clock: Clock,
 }
 
@@ -104,11 +112,14 @@ impl Packs {
             events,
             complete: Arc::new(watch::Sender::new(BTreeMap::new())),
             leasing: Arc::default(),
+            crossings: Arc::default(),
+            by_patch: Arc::default(),
             clock,
         };
         tokio::spawn(packs.clone().take_bulk_events(bulk_events));
         tokio::spawn(packs.clone().follow_peers());
         tokio::spawn(packs.clone().persist_accounts());
+        tokio::spawn(packs.clone().decide_anew_with_documents());
         Ok((packs, receiver))
     }
 
@@ -116,6 +127,8 @@ impl Packs {
         while let Some(event) = events.recv().await {
             match event {
                 BulkEvent::Complete { pack, wan_bytes, lan_bytes } => {
+                    let by_patch = self.by_patch.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).copied();
+                    let (wan_bytes, lan_bytes) = by_patch.unwrap_or((wan_bytes, lan_bytes));
                     self.complete.send_modify(|complete| {
                         complete.insert(pack, (wan_bytes, lan_bytes));
                     });
@@ -177,11 +190,7 @@ impl Packs {
                 continue;
             }
             let packs = self.clone();
-            tokio::spawn(async move {
-                if let Some(known) = packs.learn_manifest(pack).await {
-                    let _ = packs.bulk.want(known).await;
-                }
-            });
+            tokio::spawn(async move { packs.obtain(pack).await });
         }
     }
 
@@ -332,7 +341,12 @@ impl Packs {
     pub async fn keep(&self, packs: Vec<PackId>) {
         if let Some(leasing) = self.leasing() {
             for pack in &packs {
-                leasing.station_wants(*pack).await;
+                match self.crossing(*pack).await {
+                    Crossing::Whole => leasing.station_wants(*pack).await,
+                    // The station brings the patch where it can use it; else a member that has the base does.
+                    Crossing::Patch { patch, .. } if self.can_use(patch) => leasing.station_wants(patch).await,
+                    Crossing::Patch { .. } => {}
+                }
             }
         }
         self.want(packs).await;
@@ -341,6 +355,10 @@ impl Packs {
     /// A member of the site asks for the lease of a pack.
     pub async fn ask_lease(&self, node: NodeId, pack: PackId, held: u32) -> ControlAnswer {
         match self.leasing() {
+            Some(_) if self.is_withheld(pack).await => ControlAnswer::Refused(Refusal::new(
+                RefusalKind::Busy,
+                "the update crosses the line in another form; ask your neighbours for frames",
+            )),
             Some(leasing) => leasing.ask(node, pack, held).await,
             None => ControlAnswer::Refused(Refusal::new(RefusalKind::WrongState, "this node gives out no leases")),
         }

@@ -25,10 +25,12 @@ use branchline_protocol::{
         Bitmap, FrameError, ManifestError, OriginalFile, Pack, PackError, assemble, build_pack, build_pack_of,
         chunk_bytes_for, verify_frame,
     },
-    ids::{Hash, PackId},
+    ids::PackId,
 };
 use rustix::fs::{FallocateFlags, fallocate};
 use thiserror::Error;
+
+use super::kept::{decode_kept, encode_kept};
 
 /// A commit is due after this many written bytes,
 const COMMIT_BYTES: u64 = 16 << 20;
@@ -158,16 +160,6 @@ fn check_room(file: &File, length: u64) -> io::Result<()> {
         return Err(rustix::io::Errno::NOSPC.into());
     }
     Ok(())
-}
-
-/// The bitmap file: the wire form and its hash.
-fn encode_kept(kept: &Bitmap) -> Vec<u8> {
-    [kept.as_bytes(), &Hash::in_domain("branchline kept 1", kept.as_bytes()).0].concat()
-}
-
-fn decode_kept(bytes: &[u8], frames: u32) -> Option<Bitmap> {
-    let (bitmap, hash) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    (Hash::in_domain("branchline kept 1", bitmap).0 == hash).then(|| Bitmap::from_bytes(bitmap, frames).ok())?
 }
 
 impl PackFile {
@@ -330,12 +322,22 @@ impl PackStore {
         self.import_with(|sink| build_pack(name, raw, chunk_bytes_for(length), sink))
     }
 
-    /// Packs the normal form `raw`, of `length` bytes, of another file into the store.
+    /// Packs the normal form `raw` of another file into the store, in chunks of a given length.
     ///
     /// # Errors
     /// As [`PackStore::import`].
-    pub fn import_of(&self, original: OriginalFile, raw: impl Read, length: u64) -> Result<Arc<Pack>, PackStoreError> {
-        self.import_with(|sink| build_pack_of(original, raw, chunk_bytes_for(length), sink))
+    pub fn import_of(
+        &self,
+        original: OriginalFile,
+        raw: impl Read,
+        chunk_bytes: usize,
+    ) -> Result<Arc<Pack>, PackStoreError> {
+        self.import_with(|sink| build_pack_of(original, raw, chunk_bytes, sink))
+    }
+
+    /// Where the packs are, and where what becomes one is prepared.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
     }
 
     fn import_with(

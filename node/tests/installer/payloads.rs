@@ -2,7 +2,7 @@
 use std::{fs, path::Path, process::Command};
 
 use branchline::install::{InstallerOutcome, InstallerRequest};
-use branchline_protocol::report::EventBody;
+use branchline_protocol::{catalogue::PayloadFormat, report::EventBody};
 
 use super::support::{Site, agent_definition, agent_tar, failure, output};
 
@@ -86,7 +86,8 @@ fn a_failing_step_is_rolled_back() {
     assert_eq!(site.tree(), before);
 }
 
-/// Builds a tiny Debian package; `None` where the tools or the rights are missing.
+/// Builds a tiny Debian package in the form in which it travels: with its members decompressed. `None` where the tools
+/// or the rights are missing.
 fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
     if !rustix::process::geteuid().is_root() || Command::new("dpkg-deb").arg("--version").output().is_err() {
         eprintln!("skipped: real packages need root and dpkg");
@@ -110,10 +111,15 @@ fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option
         fs::set_permissions(tree.join(program), mode).unwrap();
     }
     let file = directory.join(format!("tiny-{version}.deb"));
-    let built = Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "-b"]).arg(&tree).arg(&file).output();
+    let built = Command::new("dpkg-deb").args(["-Zxz", "--root-owner-group", "-b"]).arg(&tree).arg(&file).output();
     let built = built.unwrap();
     assert!(built.status.success(), "{built:?}");
-    Some(fs::read(file).unwrap())
+    let mut form = branchline::catalogue::normalise(PayloadFormat::Deb, &file).unwrap();
+    let mut raw = Vec::new();
+    std::io::Seek::rewind(&mut form.raw).unwrap();
+    std::io::Read::read_to_end(&mut form.raw, &mut raw).unwrap();
+    assert!(form.original.length < form.length, "dpkg installs the normal form, not the file that was built");
+    Some(raw)
 }
 
 const TINY: &str = r#"

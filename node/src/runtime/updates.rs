@@ -1,0 +1,342 @@
+//! Updates: a pack that a node wants is made from a pack that it has and a patch, where that moves less (R73), and only
+//! one of the two, patch or whole pack, crosses the line into a site (R70).
+//!
+//! A node that holds the base fetches the patch, applies it and packs the image again: the same frames as the catalogue's
+//! come of it, the pack's own identity proves that, and from there on the node has the pack like any other. It serves it
+//! in the site, installs it, and reports it complete. Neither session, plan, swarm nor installer knows of patches.
+//!
+//! | state of a wanted pack | on | next |
+//! | --- | --- | --- |
+//! | wanted | complete here | done |
+//! | wanted | policy `whole`, or no patch from a pack that is complete here | whole |
+//! | wanted | else | patch under way |
+//! | patch under way | the patch is complete | applying |
+//! | patch under way | no new byte of it for [`PATCH_STALL`] | failed |
+//! | applying | the same pack came of it | done |
+//! | applying | anything else | failed |
+//! | failed | policy `patch` | whole |
+//! | failed | policy `patch_only` | waits for a person |
+//!
+//! The station decides once per pack which of the two crosses the line, and gives no lease for the other.
+use std::{
+    fs::File,
+    io::{BufWriter, Seek, Write},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use branchline_protocol::{
+    catalogue::{Catalogue, PatchOffer, Payload, UpdateTravel},
+    charter::Role,
+    content::{OriginalFile, Pack, patch::Patch},
+    ids::{ImageId, NodeId, PackId},
+    wire::control::{ControlAnswer, ControlRequest},
+};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::Packs;
+use crate::store::{packs::PackStore, read_at::FileAt};
+
+/// After so long without a new byte of a patch the node gives it up.
+const PATCH_STALL: Duration = Duration::from_secs(120);
+/// How long the station waits for a member's patch before it lets the whole pack cross the line; each wish of a member
+/// for the patch's lease begins it anew.
+const PATCH_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a member has to say whether it holds a base.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which encoding of an update crosses the line into the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Crossing {
+    /// The whole pack: nobody holds a base, or the policy says so.
+    Whole,
+    /// A patch; the whole pack may not cross before that time, if ever.
+    Patch {
+        /// The patch's pack: one per update, so that no two patches to the same image cross.
+        patch: PackId,
+        /// When the whole pack may cross after all; `None`: never.
+        until: Option<Instant>,
+    },
+}
+
+/// How this node can make a pack.
+struct Route {
+    offer: PatchOffer,
+    payload: Payload,
+    base: PackId,
+    travel: UpdateTravel,
+}
+
+/// What the documents say of the updates of one pack.
+struct Offers {
+    payload: Payload,
+    travel: UpdateTravel,
+    /// The offers with the packs of their bases, as far as the catalogue still names them.
+    offers: Vec<(PatchOffer, Option<PackId>)>,
+}
+
+fn offers_of(catalogue: &Catalogue, pack: PackId) -> Option<(Payload, Vec<(PatchOffer, Option<PackId>)>)> {
+    let payload = catalogue.packages.iter().map(|package| &package.payload).find(|payload| payload.pack == pack)?;
+    let base_of = |image: ImageId| {
+        catalogue.packages.iter().map(|package| &package.payload).find(|payload| payload.image == image)
+    };
+    let offers = catalogue.patches.iter().filter(|offer| offer.target == payload.image);
+    let offers = offers.map(|offer| (offer.clone(), base_of(offer.base).map(|base| base.pack))).collect();
+    Some((payload.clone(), offers))
+}
+
+impl Packs {
+    fn offers(&self, pack: PackId) -> Option<Offers> {
+        self.documents.sites().into_iter().find_map(|site| {
+            let ((catalogue, _), (policy, _)) = self.documents.site(&site)?.selection_documents().ok()?;
+            let (payload, offers) = offers_of(&catalogue, pack)?;
+            Some(Offers { payload, travel: policy.updates, offers })
+        })
+    }
+
+    fn is_complete(&self, pack: PackId) -> bool {
+        self.store.kept(pack).is_some_and(|kept| kept.is_full())
+    }
+
+    fn complete_pack_of(&self, image: ImageId) -> Option<PackId> {
+        let packs = self.store.packs();
+        packs.iter().find(|pack| pack.manifest().image == image && self.is_complete(pack.id())).map(|pack| pack.id())
+    }
+
+    /// The shortest patch to `pack` from what this node has; `None` where the policy or the store has none.
+    fn route(&self, pack: PackId) -> Option<Route> {
+        if self.is_complete(pack) {
+            return None;
+        }
+        let Offers { payload, travel, offers } = self.offers(pack)?;
+        if travel == UpdateTravel::Whole {
+            return None;
+        }
+        let held = offers.into_iter().filter_map(|(offer, _)| Some((self.complete_pack_of(offer.base)?, offer)));
+        let (base, offer) = held.min_by_key(|(_, offer)| offer.pack_bytes)?;
+        Some(Route { offer, payload, base, travel })
+    }
+
+    /// Gets a pack: by a patch where that is possible and allowed, else whole.
+    pub(super) async fn obtain(&self, pack: PackId) {
+        if let Some(route) = self.route(pack) {
+            match self.update(&route).await {
+                Ok(known) => {
+                    // A half-fetched copy that the bulk plane knows is replaced.
+                    let _ = self.bulk.forget(pack).await;
+                    let _ = self.bulk.want(known).await;
+                    return;
+                }
+                Err(error) if route.travel == UpdateTravel::PatchOnly => {
+                    tracing::error!(
+                        %pack,
+                        "the update could not be made from its patch, and the site policy forbids the whole pack: \
+                         {error:#}; change `updates` in the site policy to go on"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%pack, "the update could not be made from its patch, the whole pack is fetched: {error:#}");
+                    self.crossings.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Crossing::Whole);
+                }
+            }
+        }
+        if let Some(known) = self.learn_manifest(pack).await {
+            let _ = self.bulk.want(known).await;
+        }
+    }
+
+    async fn update(&self, route: &Route) -> Result<Arc<Pack>> {
+        let patch = route.offer.pack;
+        let (wan_bytes, lan_bytes) = self.fetch_patch(patch).await?;
+        let (store, offer, payload, base) = (self.store.clone(), route.offer.clone(), route.payload.clone(), route.base);
+        let pack = tokio::task::spawn_blocking(move || rebuild(&store, base, &offer, &payload)).await??;
+        tracing::info!(pack = %pack.id(), %patch, wan_bytes, lan_bytes, whole = pack.length(), "an update was made from its patch");
+        self.by_patch.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.id(), (wan_bytes, lan_bytes));
+        Ok(pack)
+    }
+
+    async fn fetch_patch(&self, patch: PackId) -> Result<(u64, u64)> {
+        let known = timeout(PATCH_STALL, self.learn_manifest(patch)).await;
+        let known = known.ok().flatten().context("nobody gives the patch's manifest")?;
+        self.bulk.want(known).await?;
+        let progress = || self.progress().into_iter().find(|own| own.pack == patch).map(|own| own.bytes);
+        loop {
+            let before = progress();
+            match timeout(PATCH_STALL, self.completed(patch)).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(_) => {
+                    if progress() == before {
+                        let _ = self.bulk.forget(patch).await;
+                        anyhow::bail!("no byte of patch {patch} came for {} seconds", PATCH_STALL.as_secs());
+                    }
+                }
+            }
+        }
+    }
+
+    /// At the station: which encoding of `pack` crosses the line. Asked once and remembered.
+    pub(super) async fn crossing(&self, pack: PackId) -> Crossing {
+        let known = self.crossings.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
+        match known {
+            Some(Crossing::Patch { until: Some(until), .. }) if until <= Instant::now() => {
+                tracing::warn!(%pack, "no member made the update from its patch in time; the whole pack may cross the line");
+            }
+            Some(known) => return known,
+            None => {
+                let decided = self.decide(pack).await;
+                let mut crossings = self.crossings.lock().unwrap_or_else(PoisonError::into_inner);
+                return crossings.entry(pack).or_insert(decided).clone();
+            }
+        }
+        self.crossings.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Crossing::Whole);
+        Crossing::Whole
+    }
+
+    async fn decide(&self, pack: PackId) -> Crossing {
+        let Some(Offers { travel, offers, .. }) = self.offers(pack) else { return Crossing::Whole };
+        if travel == UpdateTravel::Whole || offers.is_empty() {
+            return Crossing::Whole;
+        }
+        let until = (travel == UpdateTravel::Patch).then(|| Instant::now() + PATCH_PATIENCE);
+        let mut offers = offers;
+        offers.sort_by_key(|(offer, _)| offer.pack_bytes);
+        // One patch per update: the shortest of those whose base the station has, else of those that a member has.
+        if let Some((offer, _)) = offers.iter().find(|(offer, _)| self.complete_pack_of(offer.base).is_some()) {
+            return Crossing::Patch { patch: offer.pack, until };
+        }
+        for (offer, base) in &offers {
+            if let Some(base) = base
+                && self.is_held_by_a_member(*base).await
+            {
+                return Crossing::Patch { patch: offer.pack, until };
+            }
+        }
+        Crossing::Whole
+    }
+
+    /// Whether a member of the site that is connected holds all frames of `pack`.
+    async fn is_held_by_a_member(&self, pack: PackId) -> bool {
+        let Some(known) = self.learn_manifest_within(pack, ASK_PATIENCE).await else { return false };
+        let members: Vec<NodeId> = {
+            let admitted = self.mesh.admitted();
+            let admitted = admitted.borrow();
+            admitted.values().filter(|peer| !peer.roles.contains(&Role::Headquarters)).map(|peer| peer.node).collect()
+        };
+        let mut asked = JoinSet::new();
+        for member in members {
+            let mesh = self.mesh.clone();
+            asked.spawn(async move { timeout(ASK_PATIENCE, mesh.request(member, ControlRequest::Holdings(pack))).await });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Ok(Ok(ControlAnswer::Holdings(bitmap)))) = answer
+                && branchline_protocol::content::Bitmap::from_bytes(&bitmap, known.frames())
+                    .is_ok_and(|held| held.is_full())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn learn_manifest_within(&self, pack: PackId, patience: Duration) -> Option<Arc<Pack>> {
+        timeout(patience, self.learn_manifest(pack)).await.ok().flatten()
+    }
+
+    /// At the station: whether a wish for this pack's lease must wait, because another encoding crosses the line.
+    pub(super) async fn is_withheld(&self, pack: PackId) -> bool {
+        if let Some(withheld) = self.remembered(pack) {
+            return withheld;
+        }
+        let target = if self.offers(pack).is_some() { pack } else { self.target_of(pack).unwrap_or(pack) };
+        self.crossing(target).await;
+        // Of a patch that is not the chosen one nothing is remembered.
+        self.remembered(pack).unwrap_or(target != pack)
+    }
+
+    /// What was decided about a pack or a patch, without a look at the documents: wishes are repeated often. A wish for
+    /// the chosen patch shows that somebody works on it.
+    fn remembered(&self, pack: PackId) -> Option<bool> {
+        let mut crossings = self.crossings.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match crossings.get(&pack) {
+            Some(Crossing::Whole) => return Some(false),
+            Some(Crossing::Patch { until, .. }) => return until.is_none_or(|until| until > now).then_some(true),
+            None => {}
+        }
+        crossings.values_mut().find_map(|crossing| match crossing {
+            Crossing::Patch { patch, until } if *patch == pack => {
+                *until = until.map(|_| now + PATCH_PATIENCE);
+                Some(false)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether this node has the base of a patch.
+    pub(super) fn can_use(&self, patch: PackId) -> bool {
+        let base = self.documents.sites().into_iter().find_map(|site| {
+            let ((catalogue, _), _) = self.documents.site(&site)?.selection_documents().ok()?;
+            catalogue.patches.iter().find(|offer| offer.pack == patch).map(|offer| offer.base)
+        });
+        base.is_some_and(|base| self.complete_pack_of(base).is_some())
+    }
+
+    /// A new catalogue or policy may decide otherwise.
+    pub(super) async fn decide_anew_with_documents(self) {
+        let mut changes = self.documents.changes();
+        while changes.changed().await.is_ok() {
+            self.crossings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// The pack that the patch in `patch` makes.
+    fn target_of(&self, patch: PackId) -> Option<PackId> {
+        self.documents.sites().into_iter().find_map(|site| {
+            let ((catalogue, _), _) = self.documents.site(&site)?.selection_documents().ok()?;
+            let target = catalogue.patches.iter().find(|offer| offer.pack == patch)?.target;
+            let package = catalogue.packages.iter().find(|package| package.payload.image == target)?;
+            Some(package.payload.pack)
+        })
+    }
+}
+
+/// Applies a patch to a kept base and packs the image again, in the store.
+fn rebuild(store: &PackStore, base: PackId, offer: &PatchOffer, payload: &Payload) -> Result<Arc<Pack>> {
+    let directory = store.directory();
+    let temporary = || tempfile::tempfile_in(directory).with_context(|| format!("writing in {}", directory.display()));
+    let raw = |pack: PackId| -> Result<FileAt> {
+        let mut sink = BufWriter::new(temporary()?);
+        store.assemble(pack, &mut sink)?;
+        sink.flush()?;
+        Ok(FileAt::new(sink.into_inner().map_err(std::io::IntoInnerError::into_error)?)?)
+    };
+    let (base_raw, patch_raw) = (raw(base)?, raw(offer.pack)?);
+    let patch = Patch::open(&patch_raw)?;
+    let header = patch.header();
+    ensure!(
+        header.target == offer.target && header.target_length == payload.raw_bytes,
+        "patch {} makes another image than the catalogue says",
+        offer.pack
+    );
+    let mut target: File = temporary()?;
+    patch.apply(&base_raw, offer.base, BufWriter::new(&mut target))?;
+    target.rewind()?;
+    let original =
+        OriginalFile { name: payload.file_name.clone(), sha256: payload.sha256, length: offer.original_bytes };
+    let pack = store.import_of(original, std::io::BufReader::new(target), header.target_chunk_bytes as usize)?;
+    if pack.id() != payload.pack {
+        store.remove(pack.id())?;
+        anyhow::bail!(
+            "the right image came of the patch, but this version of Branchline packs it as {} instead of {}",
+            pack.id(),
+            payload.pack
+        );
+    }
+    Ok(pack)
+}
+
+#[cfg(test)]
+#[path = "updates_tests.rs"]
+mod tests;
