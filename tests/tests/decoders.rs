@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use branchline_protocol::{
+    content::{
+        ImageHasher,
+        patch::{Patch, PatchSubject, PatchWriter, PresetRange},
+    },
     limits::CONTROL_MESSAGE_BYTES_MAX,
     survey::fixtures,
     wire::{codec, control::ControlRequest},
@@ -27,6 +31,16 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_patch_is_refused_or_applied(at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
+        let mut bytes = sample_patch();
+        let place = at.index(bytes.len());
+        bytes[place] = byte;
+        decoder("patch")(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        decoder("patch")(&bytes);
+    }
+
+    #[test]
     fn a_damaged_request_is_refused_or_read(hash: [u8; 32], body: Vec<u8>, at in any::<prop::sample::Index>(), byte: u8) {
         let hash = branchline_protocol::ids::SurveyHash(branchline_protocol::ids::Hash(hash));
         let request = ControlRequest::StoreSurvey { hash, sealed: body };
@@ -35,6 +49,40 @@ proptest! {
         bytes[place] = byte;
         decoder("control_request")(&bytes);
     }
+}
+
+/// A patch for the base that the decoder `patch` makes of a length.
+fn sample_patch() -> Vec<u8> {
+    let base: Vec<u8> = (0..9000_u64).map(|at| (at * 31 >> 3) as u8).collect();
+    let mut target = base[1000..8000].to_vec();
+    target[5000] ^= 9;
+    target.extend(b"and something new");
+    let image = |bytes: &[u8]| {
+        let mut hasher = ImageHasher::new(4096);
+        hasher.update(bytes);
+        hasher.finish()
+    };
+    let mut writer = PatchWriter::new();
+    writer.end_record(&[], 1000);
+    writer.matched(&base[1000..8000], &target[..7000]);
+    writer.end_record(&target[7000..], 0);
+    let subject = PatchSubject {
+        base: image(&base),
+        target: image(&target),
+        base_length: base.len() as u64,
+        target_length: target.len() as u64,
+        target_chunk_bytes: 4096,
+    };
+    let preset = PresetRange { offset: 0, length: base.len() as u64 };
+    writer.encode(&subject, vec![preset], &base).unwrap().bytes
+}
+
+#[test]
+fn the_sample_patch_is_one() {
+    let patch = sample_patch();
+    let opened = Patch::open(&patch[..]).unwrap();
+    let base: Vec<u8> = (0..9000_u64).map(|at| (at * 31 >> 3) as u8).collect();
+    opened.apply(&base[..], opened.header().base, std::io::sink()).unwrap();
 }
 
 fn decoder(name: &str) -> fn(&[u8]) {

@@ -1,4 +1,7 @@
-use branchline_protocol::content::{ChunkEntry, Manifest, PACK_FORMAT};
+use branchline_protocol::{
+    content::{ChunkEntry, Manifest, PACK_FORMAT},
+    ids::Hash,
+};
 
 use super::*;
 
