@@ -85,7 +85,7 @@ pub fn make_patch(base: &Path, target: &Path, output: &Path) -> Result<MadeFile>
     let made = maker::make(&subject(base_image, &old, &pack, &new), &old, &new)?;
     let bytes = &made.patch.bytes;
     fs::write(output, bytes).with_context(|| format!("writing {}", output.display()))?;
-    let travels = build_pack("patch", &bytes[..], chunk_bytes_for(bytes.len() as u64), io::sink())?;
+    let travels = build_pack("patch", &bytes[..], maker::PATCH_CHUNK_BYTES, io::sink())?;
     Ok(MadeFile {
         base: base_image,
         target: pack.manifest().image,

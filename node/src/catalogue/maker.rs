@@ -13,7 +13,7 @@ use std::{io, ops::Range};
 use anyhow::{Context, Result, ensure};
 use branchline_protocol::{
     content::patch::{EncodedPatch, PatchSubject, PatchWriter, PresetRange},
-    limits::{PATCH_PRESET_BYTES_MAX, PATCH_PRESET_RANGES_MAX},
+    limits::{CHUNK_BYTES_LARGE, PATCH_PRESET_BYTES_MAX, PATCH_PRESET_RANGES_MAX},
 };
 
 use super::{
@@ -26,10 +26,16 @@ use super::{
 pub const PATCH_IMAGE_BYTES_MAX: u64 = 1 << 30;
 /// Level of the estimates: their order is what counts.
 const ESTIMATE_LEVEL: i32 = 9;
+/// An image up to this length is coded in every way, whatever the estimates say, in bytes.
+const SMALL_BYTES: usize = 2 << 20;
 /// A file below this is coded with its neighbours, in bytes.
 const ESTIMATE_BYTES_MIN: usize = 256;
 /// Extra bytes gain little from a base this many times as long, and the base costs a decoder its memory.
 const PRESET_WORTH: usize = 4096;
+
+/// Length of the chunks of a patch's own pack: longer than a payload's of that length, because each costs 72 bytes of
+/// manifest and a dozen of frame.
+pub const PATCH_CHUNK_BYTES: usize = CHUNK_BYTES_LARGE;
 
 /// How a patch came about, for people and benches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,11 +106,13 @@ impl Estimate {
             changed.iter().fold((0, 0), |(a, b), file| (a + file.differences, b + file.dictionary));
         let count = |dictionary: usize| Choice { copied, differences: changed.len() - dictionary, dictionary };
         let mut candidates = vec![(without(found, &preferring), count(preferring.len()))];
-        // The estimates see one file at a time; the real coder sees all, which favours one way throughout.
-        if !preferring.is_empty() && differences < dictionary.saturating_mul(2) {
+        // The estimates see one file at a time; the real coder sees all, which favours one way throughout. A small image
+        // costs little to code in every way.
+        let is_small = self.files.last().is_none_or(|file| file.span.end <= SMALL_BYTES);
+        if !preferring.is_empty() && (is_small || differences < dictionary.saturating_mul(2)) {
             candidates.push((found.to_vec(), count(0)));
         }
-        if preferring.len() < changed.len() && dictionary < differences.saturating_add(differences / 4) {
+        if preferring.len() < changed.len() && (is_small || dictionary < differences.saturating_add(differences / 4)) {
             candidates.push((without(found, &changed), count(changed.len())));
         }
         candidates

@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context, Result};
 use branchline_protocol::{
     catalogue::{Catalogue, Package, PackageDefinition, PatchOffer, PayloadFormat},
-    content::{Pack, assemble, chunk_bytes_for, build_pack, patch::PatchSubject},
-    ids::PackId,
+    content::{Pack, assemble, build_pack, patch::PatchSubject},
+    ids::{ImageId, PackId},
 };
 
 use super::{
     keep_pack,
-    maker::{self, PATCH_IMAGE_BYTES_MAX},
+    maker::{self, PATCH_CHUNK_BYTES, PATCH_IMAGE_BYTES_MAX},
     normal::NormalForm,
 };
 
@@ -82,7 +82,7 @@ fn one(
     }
     let name = format!("{}_{}_to_{}.patch", definition.name, base.definition.version, definition.version);
     let name: String = name.chars().map(|c| if c == '/' { '_' } else { c }).collect();
-    let patch = keep_pack(packs, |sink| Ok(build_pack(&name, &made.patch.bytes[..], chunk_bytes_for(bytes), sink)?))?;
+    let patch = keep_pack(packs, |sink| Ok(build_pack(&name, &made.patch.bytes[..], PATCH_CHUNK_BYTES, sink)?))?;
     tracing::info!(%name, bytes, whole, seconds = started.elapsed().as_secs_f32(), "a patch was made");
     Ok(Some(PatchOffer {
         base: base.payload.image,
@@ -96,7 +96,7 @@ fn one(
 
 /// What the patch from an image to a pack's image is about.
 pub(super) fn subject(
-    base: branchline_protocol::ids::ImageId,
+    base: ImageId,
     old: &[u8],
     pack: &Pack,
     target: &[u8],

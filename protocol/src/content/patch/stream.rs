@@ -117,24 +117,33 @@ impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
     }
 }
 
-/// Codes a stream; the shorter of the two codings, where `position_bits` (0, or 2 for code with an alignment of four)
-/// steers LZMA2's statistics.
+/// Streams up to this length, with their preset, are coded with every one of [`MODELS`], in bytes; longer ones with the
+/// first, and a shorter search for matches, which is several times as fast and costs less than one in a hundred bytes.
+const THOROUGH_BYTES_MAX: usize = 2 << 20;
+/// LZMA's parameters (literal context bits, position bits): text, code in words of four bytes, many equal literals.
+const MODELS: [(u32, u32); 3] = [(3, 0), (4, 0), (3, 2)];
+
+/// Codes a stream as short as the models allow.
 ///
 /// # Errors
 /// The coder fails, which it does for want of memory only.
-pub(super) fn encode(
-    name: StreamName,
-    raw: &[u8],
-    preset: &[u8],
-    position_bits: u32,
-) -> io::Result<(StreamCoding, Vec<u8>)> {
-    let mut options = LzmaOptions::with_preset(9);
-    options.dict_size = window_bytes(name, raw.len() as u64, preset.len() as u64);
-    options.pb = position_bits;
-    options.nice_len = LzmaOptions::NICE_LEN_MAX;
-    options.preset_dict = (!preset.is_empty()).then(|| preset.to_vec());
-    let mut writer = Lzma2Writer::new(Vec::new(), Lzma2Options { lzma_options: options, chunk_size: None });
-    writer.write_all(raw)?;
-    let coded = writer.finish()?;
-    Ok(if coded.len() < raw.len() { (StreamCoding::Lzma2, coded) } else { (StreamCoding::Stored, raw.to_vec()) })
+pub(super) fn encode(name: StreamName, raw: &[u8], preset: &[u8]) -> io::Result<(StreamCoding, Vec<u8>)> {
+    let is_short = raw.len() + preset.len() <= THOROUGH_BYTES_MAX;
+    let mut best = (StreamCoding::Stored, raw.to_vec());
+    for (literal_bits, position_bits) in MODELS.into_iter().take(if is_short { MODELS.len() } else { 1 }) {
+        let mut options = LzmaOptions::with_preset(9);
+        options.dict_size = window_bytes(name, raw.len() as u64, preset.len() as u64);
+        (options.lc, options.pb) = (literal_bits, position_bits);
+        if is_short {
+            options.nice_len = LzmaOptions::NICE_LEN_MAX;
+        }
+        options.preset_dict = (!preset.is_empty()).then(|| preset.to_vec());
+        let mut writer = Lzma2Writer::new(Vec::new(), Lzma2Options { lzma_options: options, chunk_size: None });
+        writer.write_all(raw)?;
+        let coded = writer.finish()?;
+        if coded.len() < best.1.len() {
+            best = (StreamCoding::Lzma2, coded);
+        }
+    }
+    Ok(best)
 }

@@ -9,7 +9,7 @@ use crate::ids::ImageId;
 
 /// Runs of equal bytes from this length on are copied instead of written as differences of zero. Shorter runs stay among
 /// the differences, where they cost next to nothing and keep the distances by which LZMA2 finds repetitions.
-const COPY_BYTES_MIN: usize = 4096;
+const COPY_BYTES_MIN: usize = 2048;
 
 /// Which images a patch is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +130,7 @@ impl PatchWriter {
         let mut coded = Vec::new();
         for (name, (raw, entry)) in StreamName::ALL.into_iter().zip(raw.into_iter().zip(&mut streams)) {
             let is_extras = name == StreamName::Extras;
-            let (coding, bytes) =
-                stream::encode(name, raw, if is_extras { preset_bytes } else { &[] }, if is_extras { 2 } else { 0 })?;
+            let (coding, bytes) = stream::encode(name, raw, if is_extras { preset_bytes } else { &[] })?;
             *entry = StreamEntry { raw_length: raw.len() as u64, coding, coded_length: bytes.len() as u64 };
             coded.extend(bytes);
         }
