@@ -78,7 +78,10 @@ impl Update {
             site.start_host(host, &token)?;
         }
         site.wait_until(60, "every host knows the catalogue", || {
-            Ok(HOSTS.iter().chain(&["station"]).all(|machine| site.node(machine, &["packs", "show", "till@1.0"]).is_ok()))
+            Ok(HOSTS
+                .iter()
+                .chain(&["station"])
+                .all(|machine| site.node(machine, &["packs", "show", "till@1.0"]).is_ok()))
         })?;
         for machine in WITH_BASE.iter().chain(station_has_it.then_some(&"station")) {
             site.node(machine, &["packs", "stage", "till@1.0", "--here"])?;
@@ -103,7 +106,13 @@ impl Update {
         }
         let after = sent(&self.site)?;
         let crossed = |pack: &String| after.get(pack).unwrap_or(&0) - self.before.get(pack).unwrap_or(&0);
-        println!("patch {} of {}, whole {} of {}", crossed(&self.patch), self.patch_bytes, crossed(&self.whole), self.whole_bytes);
+        println!(
+            "patch {} of {}, whole {} of {}",
+            crossed(&self.patch),
+            self.patch_bytes,
+            crossed(&self.whole),
+            self.whole_bytes
+        );
         Ok((crossed(&self.patch), crossed(&self.whole)))
     }
 }

@@ -154,7 +154,8 @@ fn estimate(old: &[u8], new: &[u8], found: &[Match]) -> Result<Estimate> {
     let mut files = Vec::new();
     for span in spans(new) {
         let parts = inside(found, &span);
-        let is_exact = matches!(&parts[..], [it] if it.length == span.len() && old[it.old..][..it.length] == new[span.clone()]);
+        let is_exact =
+            matches!(&parts[..], [it] if it.length == span.len() && old[it.old..][..it.length] == new[span.clone()]);
         let is_copy = is_exact || span.len() < ESTIMATE_BYTES_MIN;
         let (differences, dictionary) =
             if is_copy { (0, 0) } else { costs(old, new, &span, &parts).context("estimating a file")? };

@@ -257,7 +257,8 @@ mod tests {
     fn a_patch_is_made_from_the_version_before_and_makes_the_new_one() {
         let home = tempfile::tempdir().unwrap();
         let directory = CatalogueDirectory::new(home.path().join("catalogue"));
-        let mut content: Vec<u8> = (0..100_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+        let mut content: Vec<u8> =
+            (0..100_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
         let mut added = Vec::new();
         for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
             let payload = home.path().join("agent.tar");

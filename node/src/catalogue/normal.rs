@@ -209,7 +209,11 @@ fn deb(file: &mut File) -> Result<File> {
         let mut content = source.by_ref().take(member.length);
         let length = match plain {
             Some(plain) => {
-                ensure!(!member.name.ends_with(".lzma"), "{} is compressed by lzma; pack it again with xz", member.name);
+                ensure!(
+                    !member.name.ends_with(".lzma"),
+                    "{} is compressed by lzma; pack it again with xz",
+                    member.name
+                );
                 tars.push(plain);
                 decompress(&mut content, &mut raw, room)
             }
@@ -233,7 +237,10 @@ fn deb(file: &mut File) -> Result<File> {
         raw.seek(SeekFrom::Start(end))?;
         written = end;
     }
-    ensure!(tars == ["control.tar", "data.tar"], "it is no Debian package: it needs control.tar and data.tar, once each");
+    ensure!(
+        tars == ["control.tar", "data.tar"],
+        "it is no Debian package: it needs control.tar and data.tar, once each"
+    );
     let mut raw = raw.into_inner().map_err(io::IntoInnerError::into_error)?;
     raw.seek(SeekFrom::Start(0))?;
     Ok(raw)

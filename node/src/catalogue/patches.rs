@@ -55,9 +55,8 @@ pub(super) fn add(
         if offers.iter().any(|offer| offer.base == base.payload.image) {
             continue;
         }
-        let offer = one(packs, base, definition, pack, &target).with_context(|| {
-            format!("making the patch from {} {}", base.definition.name, base.definition.version)
-        })?;
+        let offer = one(packs, base, definition, pack, &target)
+            .with_context(|| format!("making the patch from {} {}", base.definition.name, base.definition.version))?;
         offers.extend(offer);
     }
     Ok(offers)
@@ -95,12 +94,7 @@ fn one(
 }
 
 /// What the patch from an image to a pack's image is about.
-pub(super) fn subject(
-    base: ImageId,
-    old: &[u8],
-    pack: &Pack,
-    target: &[u8],
-) -> PatchSubject {
+pub(super) fn subject(base: ImageId, old: &[u8], pack: &Pack, target: &[u8]) -> PatchSubject {
     PatchSubject {
         base,
         target: pack.manifest().image,
@@ -116,7 +110,8 @@ pub(super) fn image(packs: &Path, id: PackId) -> Result<Vec<u8>> {
     let bytes = fs::read(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
     let pack = Pack::decode_as(id, &bytes).with_context(|| format!("reading {}", manifest.display()))?;
     let path = packs.join(format!("{id}.pack"));
-    let mut frames = File::open(&path).map(io::BufReader::new).with_context(|| format!("opening {}", path.display()))?;
+    let mut frames =
+        File::open(&path).map(io::BufReader::new).with_context(|| format!("opening {}", path.display()))?;
     let mut image = Vec::with_capacity(usize::try_from(pack.manifest().raw_length())?);
     let frame = |index| {
         let mut frame = vec![0; usize::try_from(pack.frame_length(index)).unwrap_or(0)];

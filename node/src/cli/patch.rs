@@ -62,7 +62,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let [copied, differences, dictionary] = made.files;
             println!("base      {}  ({} bytes)", made.base, made.base_bytes);
             println!("target    {}  ({} bytes)", made.target, made.target_bytes);
-            println!("files     {copied} copied, {differences} as differences, {dictionary} with the base as dictionary");
+            println!(
+                "files     {copied} copied, {differences} as differences, {dictionary} with the base as dictionary"
+            );
             println!("whole     {} bytes as a pack, {} as the file was", made.whole_pack_bytes, made.file_bytes);
             println!("patch     {} bytes as a pack, made in {seconds:.1} s: {}", made.pack_bytes, output.display());
         }

@@ -150,7 +150,8 @@ impl Packs {
     async fn update(&self, route: &Route) -> Result<Arc<Pack>> {
         let patch = route.offer.pack;
         let (wan_bytes, lan_bytes) = self.fetch_patch(patch).await?;
-        let (store, offer, payload, base) = (self.store.clone(), route.offer.clone(), route.payload.clone(), route.base);
+        let (store, offer, payload, base) =
+            (self.store.clone(), route.offer.clone(), route.payload.clone(), route.base);
         let pack = tokio::task::spawn_blocking(move || rebuild(&store, base, &offer, &payload)).await??;
         tracing::info!(pack = %pack.id(), %patch, wan_bytes, lan_bytes, whole = pack.length(), "an update was made from its patch");
         self.by_patch.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.id(), (wan_bytes, lan_bytes));
@@ -227,7 +228,9 @@ impl Packs {
         let mut asked = JoinSet::new();
         for member in members {
             let mesh = self.mesh.clone();
-            asked.spawn(async move { timeout(ASK_PATIENCE, mesh.request(member, ControlRequest::Holdings(pack))).await });
+            asked.spawn(
+                async move { timeout(ASK_PATIENCE, mesh.request(member, ControlRequest::Holdings(pack))).await },
+            );
         }
         while let Some(answer) = asked.join_next().await {
             if let Ok(Ok(Ok(ControlAnswer::Holdings(bitmap)))) = answer

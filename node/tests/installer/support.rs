@@ -175,7 +175,8 @@ impl Site {
             sha256: pack.manifest().original.sha256,
             file_name: name,
         };
-        let catalogue = Catalogue { version, expires_at: None, packages: vec![Package { definition, payload }], patches: vec![] };
+        let catalogue =
+            Catalogue { version, expires_at: None, packages: vec![Package { definition, payload }], patches: vec![] };
         let policy = SitePolicy::empty("store-17".parse().unwrap(), 1);
         let signed_catalogue = Signed::sign(&catalogue, &key(CATALOGUE));
         let signed_policy = Signed::sign(&policy, &key(ADMINISTRATOR));

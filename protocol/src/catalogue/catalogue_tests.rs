@@ -128,7 +128,12 @@ fn catalogue(version: u64, description: &str) -> Catalogue {
         sha256: hash,
         file_name: "agent.tar".into(),
     };
-    Catalogue { version, expires_at: Some(UnixSeconds(1000)), packages: vec![Package { definition, payload }], patches: vec![] }
+    Catalogue {
+        version,
+        expires_at: Some(UnixSeconds(1000)),
+        packages: vec![Package { definition, payload }],
+        patches: vec![],
+    }
 }
 
 fn sign(catalogue: &Catalogue, seed: u8) -> Signed<Catalogue> {

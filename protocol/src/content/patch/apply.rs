@@ -45,12 +45,7 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
     ///
     /// # Errors
     /// Another base, a damaged patch, or reading or writing fails. Only after `Ok` is what was written the target.
-    pub fn apply<B: ReadAt + ?Sized>(
-        &self,
-        base: &B,
-        base_image: ImageId,
-        sink: impl Write,
-    ) -> Result<(), PatchError> {
+    pub fn apply<B: ReadAt + ?Sized>(&self, base: &B, base_image: ImageId, sink: impl Write) -> Result<(), PatchError> {
         let header = &self.header;
         if base_image != header.base {
             return Err(PatchError::WrongBase { wanted: header.base, found: base_image });

@@ -30,8 +30,9 @@ enum Piece {
 }
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
-    let matched = (any::<prop::sample::Index>(), 1usize..12_000, prop::collection::vec(any::<(prop::sample::Index, u8)>(), 0..4))
-        .prop_map(|(at, length, changes)| Piece::Matched { at, length, changes });
+    let matched =
+        (any::<prop::sample::Index>(), 1usize..12_000, prop::collection::vec(any::<(prop::sample::Index, u8)>(), 0..4))
+            .prop_map(|(at, length, changes)| Piece::Matched { at, length, changes });
     prop::collection::vec(prop_oneof![matched, prop::collection::vec(any::<u8>(), 0..200).prop_map(Piece::Extra)], 1..8)
 }
 
@@ -172,7 +173,8 @@ fn a_bomb_writes_no_more_than_its_header_promises() {
     let (base, target, _) = sample();
     let mut writer = PatchWriter::new();
     writer.end_record(&vec![0; 1 << 20], 0);
-    let patch = writer.encode(&PatchSubject { target_length: 1 << 20, ..subject(&base, &target) }, vec![], &[]).unwrap();
+    let patch =
+        writer.encode(&PatchSubject { target_length: 1 << 20, ..subject(&base, &target) }, vec![], &[]).unwrap();
     assert!(patch.bytes.len() < 2_000);
     let (mut header, length) = PatchHeader::decode(&patch.bytes, patch.bytes.len() as u64).unwrap();
     header.target_length = 1000;

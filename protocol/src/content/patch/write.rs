@@ -124,8 +124,7 @@ impl PatchWriter {
                 put_number(&mut numbers[3], (seek << 1 ^ seek >> 63) as u64);
             }
         }
-        let raw: [&[u8]; 6] =
-            [&numbers[0], &numbers[1], &numbers[2], &numbers[3], &self.differences, &self.extras];
+        let raw: [&[u8]; 6] = [&numbers[0], &numbers[1], &numbers[2], &numbers[3], &self.differences, &self.extras];
         let mut streams = [StreamEntry { raw_length: 0, coding: StreamCoding::Stored, coded_length: 0 }; 6];
         let mut coded = Vec::new();
         for (name, (raw, entry)) in StreamName::ALL.into_iter().zip(raw.into_iter().zip(&mut streams)) {
