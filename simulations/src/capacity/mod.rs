@@ -8,21 +8,50 @@
 //! | [`scenario`] | what a planner writes |
 //! | [`quantity`] | figures that are known roughly: ranges and distributions |
 //! | `check` | whether every figure makes sense |
+//! | `units` | integers for time, rates and bytes |
 //! | `random` | random figures that are the same on every machine and in every order |
 //! | [`outcome`] | what comes of it |
 //! | [`options`] | what the caller supplies |
+//! | `plan` | sites with figures: everything that is drawn once per site |
+//! | [`tcp`] | what one connection gets through a line |
+//! | `uplink`, `curve` | headquarters' uplink over time, max-min fair |
+//! | [`maxmin`] | the exact shares, the oracle of `uplink` |
+//! | [`local`] | one site's network and nodes |
+//! | [`flow`] | the spread inside a site as a fluid |
+//! | `install` | slots, windows, installations |
+//! | `site` | one site from begin to end |
+//! | `engine` | waves, the uplink, all sites |
+//! | `lift` | what lifting each term would gain |
+//! | `combine`, `series` | from all sites to one answer |
 //!
 //! Time is in nanoseconds and bytes are integers; where two things happen at once, the order is that of sites, hosts
 //! and causes.
 mod check;
+mod combine;
+mod curve;
+mod engine;
+pub mod flow;
+mod install;
+mod lift;
+pub mod local;
+pub mod maxmin;
 pub mod options;
 pub mod outcome;
+mod plan;
 pub mod quantity;
 mod random;
 pub mod scenario;
 #[cfg(test)]
 mod scenario_tests;
+mod series;
+mod site;
+pub mod tcp;
+mod units;
+mod uplink;
+#[cfg(test)]
+mod uplink_tests;
 
+pub use engine::{resolution_of, simulate};
 pub use options::{InTurn, Options, Phase, Progress, SimulateError, Workers};
 pub use outcome::{
     AddressSummary, BindingTerm, Bytes, Calibration, Completion, HostResult, Lift, Outcome, Queue, Run, Series,

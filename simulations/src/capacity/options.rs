@@ -70,6 +70,9 @@ pub enum SimulateError {
     /// The scenario makes no sense.
     #[error("the scenario cannot be simulated: {0}")]
     Scenario(#[from] ScenarioError),
+    /// The chunk resolution is still being built.
+    #[error("the chunk resolution is not built yet: leave `resolution` out or set it to \"flow\"")]
+    NotYet,
     /// The drawn sites have too many hosts in all.
     #[error("the sites of this seed have {hosts} hosts; at most {most} fit, so make the sites smaller or fewer")]
     TooManyHosts {

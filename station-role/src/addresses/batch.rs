@@ -109,9 +109,14 @@ impl BatchLedger {
     /// Whether it is time to ask for another batch, given how many addresses are not free (R113).
     #[must_use]
     pub fn is_low(&self, not_free: u64) -> bool {
-        let total = self.total();
-        total.saturating_sub(not_free) * 100 <= total * LOW_WATER_PERCENT
+        is_low(self.total(), not_free)
     }
+}
+
+/// Whether a site with `total` granted addresses, of which so many are not free, asks for another batch (R113).
+#[must_use]
+pub fn is_low(total: u64, not_free: u64) -> bool {
+    total.saturating_sub(not_free) * 100 <= total * LOW_WATER_PERCENT
 }
 
 #[cfg(test)]

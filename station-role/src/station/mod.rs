@@ -9,7 +9,8 @@
 //! | `orders` | stage and order of a session as pure functions of its facts |
 //! | `advance` | what follows from the facts: events, work, directives, deadlines |
 //! | `intake` | what hosts report, surveys, plans, mappings |
-//! | `queue` | slots and groups |
+//! | [`slots`] | who gets the next slot: pure, also used by the capacity simulator |
+//! | `queue` | what that means for sessions and groups |
 //! | `approvals` | the dialogue with headquarters, and commands of people |
 //! | `members` | join tokens and memberships |
 //! | `profile` | what others see: profiles, views, reports |
@@ -41,6 +42,7 @@ mod orders;
 mod profile;
 mod queue;
 mod site;
+pub mod slots;
 pub mod state;
 mod transitions;
 pub mod words;

@@ -1,4 +1,4 @@
-//! Slots: who may change itself now, and what the others wait for (R5, R22).
+//! Slots: who may change itself now, and what the others wait for (R5, R22); `slots` decides.
 use std::collections::{BTreeMap, BTreeSet};
 
 use branchline_protocol::{
@@ -9,15 +9,17 @@ use branchline_protocol::{
 
 use super::{
     machine::StationMachine,
-    state::{Session, SlotUse, StationEvent},
+    slots::{GroupMember, SlotQueue, SlotWait},
+    state::{Host, Session, SlotUse, StationEvent},
 };
 
-/// One session that waits for a slot. The order of the fields is the order of the queue: priority, then first come.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Waiting {
-    priority: std::cmp::Reverse<u32>,
-    arrival: u64,
+/// A session that wants a slot.
+struct Wish {
     session: SessionId,
+    slot: SlotUse,
+    priority: u32,
+    arrival: u64,
+    member: Option<GroupMember<String>>,
 }
 
 impl StationMachine {
@@ -30,46 +32,40 @@ impl StationMachine {
     /// Gives out free slots and says to everyone else why it waits.
     pub(super) fn serve_queue(&mut self, now: Now) {
         let limit = self.setup.limits.sessions_max;
-        let mut free = limit.saturating_sub(self.slots_held());
-        let mut groups = self.groups_under_way();
-        let mut waits = BTreeMap::new();
-        let mut place = 0;
-        for (waiting, slot) in self.waiting() {
-            let session = waiting.session;
-            let group = self.state.sessions.get(&session).and_then(group_of);
-            let other = group
-                .as_ref()
-                .filter(|_| slot == SlotUse::Install)
-                .and_then(|group| groups.get(group))
-                .filter(|member| member.node != session.node);
-            if let Some(other) = other {
-                let member = self.state.hosts.get(&other.node).map_or_else(String::new, |host| host.host_name.clone());
-                waits.insert(session.node, WaitReason::Group { member });
-            } else if free > 0 {
-                free -= 1;
-                groups.extend(group.map(|group| (group, session)));
-                self.journal(StationEvent::SlotTaken { at: now.wall, session, slot });
-            } else {
-                place += 1;
-                waits.insert(session.node, WaitReason::Slots { place, limit });
-            }
+        let busy = self.groups_under_way().into_iter().map(|(group, session)| (group, session.node)).collect();
+        let mut queue = SlotQueue::new(limit, self.slots_held(), busy);
+        let wishes = self.wishes();
+        for (node, wish) in &wishes {
+            queue.request(*node, wish.priority, wish.arrival, wish.member.clone());
         }
+        for wish in queue.grant().iter().filter_map(|node| wishes.get(node)) {
+            self.journal(StationEvent::SlotTaken { at: now.wall, session: wish.session, slot: wish.slot });
+        }
+        let waits = queue.waits().map(|(node, wait)| (node, self.wait_reason(wait, limit))).collect();
         self.take_waits(waits);
     }
 
-    fn waiting(&self) -> BTreeMap<Waiting, SlotUse> {
+    fn wait_reason(&self, wait: SlotWait<NodeId>, limit: u32) -> WaitReason {
+        match wait {
+            SlotWait::Slots { place } => WaitReason::Slots { place, limit },
+            SlotWait::Group { member } => {
+                let member = self.state.hosts.get(&member).map_or_else(String::new, |host| host.host_name.clone());
+                WaitReason::Group { member }
+            }
+        }
+    }
+
+    /// Who wants a slot now; a host has at most one session that does.
+    fn wishes(&self) -> BTreeMap<NodeId, Wish> {
         let policies = &self.setup.policies;
-        self.state
-            .hosts
-            .iter()
-            .filter_map(|(node, host)| {
-                let session = SessionId { node: *node, generation: host.generation };
-                let found = self.state.sessions.get(&session)?;
-                let slot = found.wants_slot(host, policies)?;
-                let (priority, arrival) = (std::cmp::Reverse(found.priority), found.arrival.0);
-                Some((Waiting { priority, arrival, session }, slot))
-            })
-            .collect()
+        let wish = |(node, host): (&NodeId, &Host)| {
+            let session = SessionId { node: *node, generation: host.generation };
+            let found = self.state.sessions.get(&session)?;
+            let slot = found.wants_slot(host, policies)?;
+            let member = group_of(found).map(|group| GroupMember { group, yields: slot == SlotUse::Install });
+            Some((*node, Wish { session, slot, priority: found.priority, arrival: found.arrival.0, member }))
+        };
+        self.state.hosts.iter().filter_map(wish).collect()
     }
 
     /// The groups of which a member is being changed, and which member that is.

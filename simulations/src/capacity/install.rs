@@ -1,0 +1,141 @@
+//! Slots, windows and installations of one site; the station's own queue decides whose turn it is (R22).
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use branchline_station_role::station::slots::SlotQueue;
+
+use super::{
+    scenario::Window,
+    units::{NEVER, Time, time},
+};
+
+/// When slots are given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    /// Opens, lasts, every.
+    windows: Vec<(Time, Time, Time)>,
+    outage: Option<(Time, Time)>,
+}
+
+impl Gate {
+    pub fn new(windows: &[Window], outage: Option<(Time, Time)>) -> Self {
+        let window = |window: &Window| {
+            (time(window.opens_seconds), time(window.lasts_seconds), time(window.every_seconds).max(1))
+        };
+        Self { windows: windows.iter().map(window).collect(), outage }
+    }
+
+    /// The first moment from `at` on at which slots are given.
+    pub fn next_open(&self, at: Time) -> Time {
+        let opens = self.windows.iter().map(|window| next_in(*window, at)).min().unwrap_or(at);
+        match self.outage {
+            // One more look is enough: there is one outage.
+            Some((from, until)) if (from..until).contains(&opens) => {
+                self.windows.iter().map(|window| next_in(*window, until)).min().unwrap_or(until)
+            }
+            _ => opens,
+        }
+    }
+}
+
+fn next_in((opens, lasts, every): (Time, Time, Time), at: Time) -> Time {
+    if at < opens {
+        return opens;
+    }
+    let since = (at - opens) % every;
+    if since < lasts { at } else { at.saturating_add(every - since) }
+}
+
+/// What came of one host's wait and installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub started: Time,
+    pub ended: Time,
+}
+
+/// What came of one site's installations.
+pub(crate) struct Installed {
+    pub turns: Vec<Turn>,
+    pub queue_length_max: u32,
+    pub inputs: u64,
+}
+
+/// Installs on every host that is ever ready.
+pub(crate) fn install(
+    ready: &[Time],
+    sessions_limit: u32,
+    gate: &Gate,
+    install_time: impl Fn(u32) -> Time,
+) -> Installed {
+    let mut arrivals: Vec<(Time, u32)> =
+        ready.iter().zip(0..).filter(|(at, _)| **at != NEVER).map(|(at, host)| (*at, host)).collect();
+    arrivals.sort_unstable();
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut turns = vec![Turn { started: NEVER, ended: NEVER }; ready.len()];
+    let mut queue: SlotQueue<u32, ()> = SlotQueue::new(sessions_limit, 0, BTreeMap::new());
+    let mut ends: BinaryHeap<Reverse<(Time, u32)>> = BinaryHeap::new();
+    let mut opens = NEVER;
+    let (mut queue_length_max, mut inputs) = (0, 0);
+    loop {
+        let end = ends.peek().map_or(NEVER, |Reverse((at, _))| *at);
+        let now = arrivals.peek().map_or(NEVER, |(at, _)| *at).min(end).min(opens);
+        if now == NEVER {
+            return Installed { turns, queue_length_max, inputs };
+        }
+        // Whoever gives a slot back at this moment does so before others ask for one.
+        while ends.peek().is_some_and(|Reverse((at, _))| *at == now) {
+            ends.pop();
+            queue.give_back(None);
+            inputs += 1;
+        }
+        while let Some((at, host)) = arrivals.next_if(|(at, _)| *at == now) {
+            queue.request(host, 0, at, None);
+            inputs += 1;
+        }
+        opens = gate.next_open(now);
+        if opens == now {
+            opens = NEVER;
+            for host in queue.grant() {
+                let ended = now.saturating_add(install_time(host));
+                turns[host as usize] = Turn { started: now, ended };
+                ends.push(Reverse((ended, host)));
+            }
+        } else if queue.length() == 0 {
+            opens = NEVER;
+        }
+        queue_length_max = queue_length_max.max(queue.length() as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capacity::units::SECOND;
+
+    #[test]
+    fn windows_open_again_and_wait_for_a_successor() {
+        let window = Window { opens_seconds: 100.0, lasts_seconds: 10.0, every_seconds: 50.0 };
+        let gate = Gate::new(&[window], Some((150 * SECOND, 205 * SECOND)));
+        let opens = |seconds: u64| gate.next_open(seconds * SECOND) / SECOND;
+        assert_eq!([0, 100, 109, 110, 150, 160].map(opens), [100, 100, 109, 205, 205, 205]);
+        assert_eq!(gate.next_open(211 * SECOND) / SECOND, 250);
+        assert_eq!(Gate::default().next_open(7), 7);
+    }
+
+    #[test]
+    fn slots_are_given_in_the_order_of_asking() {
+        let ready = [5, 0, 0, NEVER, 1];
+        let done = install(&ready, 2, &Gate::default(), |_| 10);
+        let started: Vec<Time> = done.turns.iter().map(|turn| turn.started).collect();
+        assert_eq!(started, [10, 0, 0, NEVER, 10]);
+        assert_eq!((done.queue_length_max, done.inputs), (2, 8));
+    }
+
+    #[test]
+    fn an_installation_that_takes_no_time_ends_at_once() {
+        let done = install(&[3, 3, 3], 1, &Gate::default(), |_| 0);
+        assert!(done.turns.iter().all(|turn| *turn == Turn { started: 3, ended: 3 }));
+    }
+}

@@ -1,0 +1,10 @@
+//! The simulator against theory: one test per closed form, with its source. `book` holds the figures.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+mod book {
+    pub mod rollout;
+    pub mod sessions;
+    pub mod tcp;
+    pub mod threads;
+}
