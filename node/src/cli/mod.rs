@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod sample_agent;
 mod sessions;
+mod simulate;
 mod status;
 pub mod survey;
 mod token;
@@ -66,6 +67,7 @@ enum Command {
     Patch(patch::Args),
     Report(report::Args),
     Status(status::Args),
+    Simulate(simulate::Args),
     SampleAgent(sample_agent::Args),
     /// Print a shell's completion script
     Completions {
@@ -82,14 +84,19 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            let colour = std::io::stderr().is_terminal();
-            let (start, end) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-            eprintln!("{start}error{end}: {error}");
-            for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
-            }
+            print_error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says on standard error what went wrong, and why.
+fn print_error(error: &anyhow::Error) {
+    let colour = std::io::stderr().is_terminal();
+    let (start, end) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{start}error{end}: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
     }
 }
 
@@ -115,6 +122,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Report(args) => report::run(args),
         Command::Status(args) => status::run(args),
         Command::Installer(args) => installer::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::SampleAgent(args) => sample_agent::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());

@@ -23,6 +23,7 @@
 //! | `engine` | waves, the uplink, all sites |
 //! | `lift` | what lifting each term would gain |
 //! | `combine`, `series` | from all sites to one answer |
+//! | [`presets`] | scenarios to start from |
 //!
 //! Time is in nanoseconds and bytes are integers; where two things happen at once, the order is that of sites, hosts
 //! and causes.
@@ -38,6 +39,7 @@ pub mod maxmin;
 pub mod options;
 pub mod outcome;
 mod plan;
+pub mod presets;
 pub mod quantity;
 mod random;
 pub mod scenario;
@@ -57,6 +59,7 @@ pub use outcome::{
     AddressSummary, BindingTerm, Bytes, Calibration, Completion, HostResult, Lift, Outcome, Queue, Run, Series,
     Simulated, SiteResult, SiteSummary, Wave,
 };
+pub use presets::{PRESETS, Preset};
 pub use quantity::{Arrivals, InstallTime, Neighbours, Quantity, Wifi};
 pub use random::Draw;
 pub use scenario::{
