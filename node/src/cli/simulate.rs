@@ -13,6 +13,8 @@ use branchline_simulations::capacity::{Options, PRESETS, Scenario, Simulated};
 use super::printer::table as printed;
 
 mod axis;
+#[cfg(test)]
+mod book_tests;
 mod compare;
 mod engine;
 mod error;
@@ -190,7 +192,13 @@ fn compare_side(name: &str, settings: &[Setting], options: &Options, threads: Th
     Ok(compare::Side { origin: asked.origin, scenario, outcome })
 }
 
-fn run_sweep(asked: &Asked, sweeps: &[Sweep], shard: Option<Shard>, options: &Options, threads: Threads) -> Result<Document> {
+fn run_sweep(
+    asked: &Asked,
+    sweeps: &[Sweep],
+    shard: Option<Shard>,
+    options: &Options,
+    threads: Threads,
+) -> Result<Document> {
     let points = sweep::points_of(sweeps, shard);
     // Every combination is read before the first is simulated: a wrong value at the end would cost the whole run.
     let read = points.iter().map(|(_, values)| asked.at(sweeps, values)).collect::<Result<Vec<_>, _>>()?;

@@ -33,7 +33,8 @@ pub struct Axis {
 }
 
 /// Units of time by their length in seconds, and from which length on they are taken.
-const TIMES: [(f64, &str, f64); 4] = [(86_400.0, "days", 259_200.0), (3600.0, "h", 10_800.0), (60.0, "min", 180.0), (1.0, "s", 0.0)];
+const TIMES: [(f64, &str, f64); 4] =
+    [(86_400.0, "days", 259_200.0), (3600.0, "h", 10_800.0), (60.0, "min", 180.0), (1.0, "s", 0.0)];
 
 impl Axis {
     /// An axis for these figures. It begins at 0 unless the figures are ones of a scenario, which may be spread over
@@ -68,7 +69,7 @@ impl Axis {
 
     fn linear(title: String, low: f64, high: f64, unit_length: f64) -> Self {
         let high = if high > low { high } else { low + unit_length };
-        let step = round_step((high - low) / unit_length / 5.0) * unit_length;
+        let step = round_step((high - low) / unit_length / 8.0) * unit_length;
         let first = (low / step - 1e-9).ceil();
         let marks = (0..=12).map(|index| (first + f64::from(index)) * step).take_while(|at| *at <= high * (1.0 + 1e-9));
         let marks = marks.map(|at| (at, number(at / unit_length))).collect();

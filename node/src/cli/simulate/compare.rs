@@ -82,7 +82,10 @@ fn leaves(prefix: &str, value: &Value, to: &mut Vec<(String, String)>) {
         }
         // TOML tells 80 from 80.0, a planner does not.
         Value::Number(plain) => {
-            let text = plain.as_f64().filter(|value| value.fract() == 0.0).map_or_else(|| plain.to_string(), |whole| format!("{whole:.0}"));
+            let text = plain
+                .as_f64()
+                .filter(|value| value.fract() == 0.0)
+                .map_or_else(|| plain.to_string(), |whole| format!("{whole:.0}"));
             to.push((prefix.to_owned(), text));
         }
         Value::String(word) => to.push((prefix.to_owned(), word.clone())),
@@ -97,7 +100,8 @@ fn differences(sides: &[Side; 2]) -> Vec<Difference> {
         all
     };
     let [a, b] = [leaves_of(&sides[0].scenario), leaves_of(&sides[1].scenario)];
-    let value = |of: &[(String, String)], key: &str| of.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+    let value =
+        |of: &[(String, String)], key: &str| of.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
     let mut keys: Vec<&String> = a.iter().chain(&b).map(|(key, _)| key).collect();
     keys.sort();
     keys.dedup();
@@ -120,7 +124,8 @@ pub fn text(sides: &[Side; 2]) -> String {
         let [a, b] = figure.values.map(figure.shown);
         vec![figure.name.to_owned(), a, b, figure.change()]
     });
-    let rows: Vec<Vec<String>> = rows.chain([vec!["binding_term".to_owned(), first, second, same.to_owned()]]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.chain([vec!["binding_term".to_owned(), first, second, same.to_owned()]]).collect();
     let asked = if asked.is_empty() { "Nothing.".to_owned() } else { table(&["KEY", "A", "B"], &asked) };
     format!(
         "A: {}\nB: {}\n\nWhat is asked differently\n{asked}\n\nWhat comes of it\n{}\n",
@@ -152,7 +157,8 @@ mod tests {
     fn sides() -> [Side; 2] {
         let (scenario, simulated) = sample::restaurants();
         let mut other = scenario.clone();
-        other.sites[1].wan_bits_per_second = toml::from_str::<toml::Table>("x = 40e6").unwrap()["x"].clone().try_into().unwrap();
+        other.sites[1].wan_bits_per_second =
+            toml::from_str::<toml::Table>("x = 40e6").unwrap()["x"].clone().try_into().unwrap();
         other.sites[0].churn = toml::from_str("leave_per_hour = 0.5").ok();
         other.seed = 2;
         let mut outcome = simulated.outcome.clone();

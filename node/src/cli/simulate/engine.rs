@@ -9,7 +9,9 @@ use std::{
     time::Instant,
 };
 
-use branchline_simulations::capacity::{self, Options, Phase, Progress, Run, Scenario, SimulateError, Simulated, Workers};
+use branchline_simulations::capacity::{
+    self, Options, Phase, Progress, Run, Scenario, SimulateError, Simulated, Workers,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Threads of this process. The outcome does not depend on their number.
@@ -62,7 +64,8 @@ impl Bar {
     /// indicatif shows nothing where standard error is no terminal.
     fn new() -> Self {
         let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len} sites, {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len} sites, {eta} left")
+        {
             bar.set_style(style);
         }
         Self { bar, phase: Mutex::new(None) }

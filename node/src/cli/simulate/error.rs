@@ -26,11 +26,17 @@ pub enum CommandError {
         source: io::Error,
     },
     /// There is no preset of this name.
-    #[error("there is no preset `{0}`; there are {}", preset_names())]
-    NoPreset(String),
+    #[error("there is no preset `{name}`; there are {}", preset_names())]
+    NoPreset {
+        /// What was asked for.
+        name: String,
+    },
     /// A word of `--compare` is neither a file nor a preset.
-    #[error("`{0}` is neither a file nor a preset; the presets are {}", preset_names())]
-    NeitherFileNorPreset(String),
+    #[error("`{name}` is neither a file nor a preset; the presets are {}", preset_names())]
+    NeitherFileNorPreset {
+        /// What was asked for.
+        name: String,
+    },
     /// A setting cannot be made.
     #[error("{0}")]
     Setting(#[from] SettingError),
@@ -57,9 +63,11 @@ pub enum CommandError {
 
 fn reading(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; give the path of a scenario, or --preset NAME (--list-presets \
+        io::ErrorKind::NotFound => {
+            "there is no such file; give the path of a scenario, or --preset NAME (--list-presets \
                                     shows them)"
-            .to_owned(),
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -82,7 +90,8 @@ fn dotted(key: &str) -> String {
     for (index, part) in key.split('[').enumerate() {
         match part.split_once(']') {
             Some((number, rest)) if index > 0 => {
-                let number = number.parse::<usize>().map_or_else(|_| number.to_owned(), |n| n.saturating_sub(1).to_string());
+                let number =
+                    number.parse::<usize>().map_or_else(|_| number.to_owned(), |n| n.saturating_sub(1).to_string());
                 text.push_str(&format!(".{number}{rest}"));
             }
             _ => text.push_str(part),
@@ -97,7 +106,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Read { .. } | Self::Write { .. } => 1,
-            Self::NoPreset(_) | Self::NeitherFileNorPreset(_) => 2,
+            Self::NoPreset { .. } | Self::NeitherFileNorPreset { .. } => 2,
             Self::Setting(_) | Self::Scenario { .. } | Self::Simulate { .. } => 3,
             Self::Shards(_) => 4,
         }

@@ -71,7 +71,12 @@ fn uplink(scenario: &Scenario, simulated: &Simulated) -> Plot {
         horizontal: time(),
         vertical: ("Rate".to_owned(), Measure::Rate),
         lines: vec![
-            over_time(simulated, "sent by headquarters", series.headquarters_bits_per_second.iter().copied(), Shape::Line),
+            over_time(
+                simulated,
+                "sent by headquarters",
+                series.headquarters_bits_per_second.iter().copied(),
+                Shape::Line,
+            ),
             over_time(simulated, &format!("lines of the sites that fetch{cut}"), shown, Shape::Line),
         ],
         bounds: vec![(uplink, "headquarters' uplink".to_owned())],
@@ -94,7 +99,12 @@ fn queue(simulated: &Simulated) -> Plot {
         vertical: ("Hosts".to_owned(), Measure::Count("hosts")),
         lines: vec![
             over_time(simulated, "installing", series.slots_held.iter().map(|hosts| *hosts as f64), Shape::Line),
-            over_time(simulated, "waiting for a slot", series.queue_length.iter().map(|hosts| *hosts as f64), Shape::Line),
+            over_time(
+                simulated,
+                "waiting for a slot",
+                series.queue_length.iter().map(|hosts| *hosts as f64),
+                Shape::Line,
+            ),
         ],
         bounds: Vec::new(),
     }
@@ -186,7 +196,8 @@ pub fn sweep(key: &str, values: &[String], swept: &[Swept]) -> Plot {
         Line { name: swept.name.clone(), points, shape }
     };
     let described = swept.iter().map(|swept| {
-        let pairs = values.iter().zip(&swept.makespans).map(|(value, makespan)| format!("{value}: {}", duration(*makespan)));
+        let pairs =
+            values.iter().zip(&swept.makespans).map(|(value, makespan)| format!("{value}: {}", duration(*makespan)));
         let name = if swept.name.is_empty() { String::new() } else { format!("{}: ", swept.name) };
         format!("{name}{}", pairs.collect::<Vec<_>>().join(", "))
     });

@@ -117,7 +117,11 @@ fn spread(scenario: &Scenario, sites: &[SiteResult]) -> PageTable {
         Some([name].into_iter().chain(times).chain([bytes(sent), count(u64::from(waited))]).collect())
     });
     let header = ["Entry", "First complete after", "Half after", "Last after", "Sent by headquarters", "Longest queue"];
-    PageTable { heading: "How the sites of an entry differ", header: header.map(str::to_owned).into(), rows: rows.collect() }
+    PageTable {
+        heading: "How the sites of an entry differ",
+        header: header.map(str::to_owned).into(),
+        rows: rows.collect(),
+    }
 }
 
 #[cfg(test)]

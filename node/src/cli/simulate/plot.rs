@@ -110,7 +110,11 @@ impl Plot {
             let (_, y) = at((0.0, *level));
             let name = escaped(name);
             let _ = writeln!(to, "<path class=\"bound\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>");
-            let _ = writeln!(to, "<text class=\"soft\" x=\"{RIGHT}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>", y - 4.0);
+            let _ = writeln!(
+                to,
+                "<text class=\"soft\" x=\"{RIGHT}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>",
+                y - 4.0
+            );
         }
         for (index, line) in self.lines.iter().enumerate() {
             line.draw(&mut to, (index, self.lines.len()), &at);
@@ -154,7 +158,11 @@ impl Plot {
         for (index, (line, (row, x))) in self.lines.iter().zip(self.legend()).enumerate() {
             let (y, look, name) = (47.0 + 18.0 * row as f64, index % LOOKS, escaped(&line.name));
             let _ = match line.shape {
-                Shape::Bars => writeln!(to, "<rect class=\"b b{look}\" x=\"{x:.0}\" y=\"{:.0}\" width=\"24\" height=\"9\"/>", y - 9.0),
+                Shape::Bars => writeln!(
+                    to,
+                    "<rect class=\"b b{look}\" x=\"{x:.0}\" y=\"{:.0}\" width=\"24\" height=\"9\"/>",
+                    y - 9.0
+                ),
                 _ => writeln!(to, "<path class=\"s s{look}\" d=\"M{x:.0} {:.0}h24\"/>", y - 4.0),
             };
             let _ = writeln!(to, "<text x=\"{:.0}\" y=\"{y:.0}\">{name}</text>", x + 30.0);
@@ -166,13 +174,22 @@ fn draw_axes(to: &mut String, xs: &Axis, ys: &Axis, top: f64) {
     for (value, text) in &ys.marks {
         let y = BOTTOM - ys.place(*value) * (BOTTOM - top);
         let _ = writeln!(to, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>");
-        let _ = writeln!(to, "<text class=\"soft\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", LEFT - 8.0, y + 4.0);
+        let _ = writeln!(
+            to,
+            "<text class=\"soft\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+            LEFT - 8.0,
+            y + 4.0
+        );
     }
     for (value, text) in &xs.marks {
         let x = LEFT + xs.place(*value) * (RIGHT - LEFT);
         let text = escaped(text);
         let _ = writeln!(to, "<path class=\"axis\" d=\"M{x:.1} {BOTTOM}v5\"/>");
-        let _ = writeln!(to, "<text class=\"soft\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", BOTTOM + 20.0);
+        let _ = writeln!(
+            to,
+            "<text class=\"soft\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
+            BOTTOM + 20.0
+        );
     }
     let (x_title, y_title) = (escaped(&xs.title), escaped(&ys.title));
     let (middle, centre) = ((LEFT + RIGHT) / 2.0, (top + BOTTOM) / 2.0);
@@ -194,7 +211,10 @@ impl Line {
                 let (x, y) = at(*point);
                 let left = x + (index as f64 - of as f64 / 2.0) * width;
                 let height = (BOTTOM - y).max(0.0);
-                let _ = writeln!(to, "<rect class=\"b b{look}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>");
+                let _ = writeln!(
+                    to,
+                    "<rect class=\"b b{look}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+                );
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! An outcome to show, made by hand so that no change of the simulator changes the pictures of these tests.
 use branchline_simulations::capacity::{
-    AddressSummary, BindingTerm, Bytes, Calibration, Completion, Lift, Outcome, Preset, Queue, Resolution, Run, Scenario,
-    Series, Simulated, SiteResult, SiteSummary, Wave,
+    AddressSummary, BindingTerm, Bytes, Calibration, Completion, Lift, Outcome, Preset, Queue, Resolution, Run,
+    Scenario, Series, Simulated, SiteResult, SiteSummary, Wave,
 };
 
 /// Ten restaurants of the preset, five in each of two entries.
@@ -24,10 +24,7 @@ pub fn restaurants() -> (Scenario, Simulated) {
         ],
         calibration: None,
         sites: (0..10).map(site).collect(),
-        waves: vec![
-            Wave { sites: 2, began_seconds: Some(0.0) },
-            Wave { sites: 8, began_seconds: Some(400.0) },
-        ],
+        waves: vec![Wave { sites: 2, began_seconds: Some(0.0) }, Wave { sites: 8, began_seconds: Some(400.0) }],
         hosts: Vec::new(),
     };
     (scenario, simulated)
@@ -45,7 +42,8 @@ pub fn calibration() -> Calibration {
 }
 
 fn outcome() -> Outcome {
-    let entry = |rate_bits_per_second, makespan_seconds| SiteSummary { hosts: 15, rate_bits_per_second, makespan_seconds };
+    let entry =
+        |rate_bits_per_second, makespan_seconds| SiteSummary { hosts: 15, rate_bits_per_second, makespan_seconds };
     Outcome {
         makespan_seconds: 859.6,
         completed_hosts: 30,

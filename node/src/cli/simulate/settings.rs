@@ -257,7 +257,7 @@ mod tests {
             ("sites.1.hosts=200", "a = 1;;[[sites]];hosts = 3;;[[sites]];hosts = 200;list = [1, 2];"),
             ("sites.*.hosts=1e3", "a = 1;;[[sites]];hosts = 1000.0;;[[sites]];hosts = 1000.0;list = [1, 2];"),
             ("sites.1.list.0=9", "a = 1;;[[sites]];hosts = 3;;[[sites]];hosts = 4;list = [9, 2];"),
-            ("b.c=true", "a = 1;;[[sites]];hosts = 3;;[[sites]];hosts = 4;list = [1, 2];;[b];c = true;"),
+            ("b.c=true", "a = 1;;[b];c = true;;[[sites]];hosts = 3;;[[sites]];hosts = 4;list = [1, 2];"),
         ];
         for (setting, expected) in cases {
             assert_eq!(changed(setting).unwrap(), expected, "{setting}");
@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_refused() {
-        let settings = ["hosts", "=3", "a=", "a..b=1", "sites.2.hosts=1", "sites.x.hosts=1", "a.b=1", "a=[1", "a=1\nb=2"];
+        let settings =
+            ["hosts", "=3", "a=", "a..b=1", "sites.2.hosts=1", "sites.x.hosts=1", "a.b=1", "a=[1", "a=1\nb=2"];
         let refusals = settings.map(|setting| format!("{setting:?}: {}", changed(setting).unwrap_err()));
         insta::assert_snapshot!(refusals.join("\n"));
     }

@@ -37,7 +37,7 @@ impl Asked {
     /// # Errors
     /// There is none.
     pub fn preset(name: &str) -> Result<Self, CommandError> {
-        let preset = Preset::named(name).ok_or_else(|| CommandError::NoPreset(name.to_owned()))?;
+        let preset = Preset::named(name).ok_or_else(|| CommandError::NoPreset { name: name.to_owned() })?;
         Ok(Self::of(preset))
     }
 
@@ -53,7 +53,7 @@ impl Asked {
         let path = Path::new(name);
         match Preset::named(name) {
             Some(preset) if !path.exists() => Ok(Self::of(preset)),
-            None if !path.exists() => Err(CommandError::NeitherFileNorPreset(name.to_owned())),
+            None if !path.exists() => Err(CommandError::NeitherFileNorPreset { name: name.to_owned() }),
             _ => Self::file(path),
         }
     }
@@ -96,7 +96,7 @@ impl Asked {
             was_sound = is_sound;
         }
         read(&table).map_err(|fault| {
-            let origin = broken_by.map_or_else(|| self.origin.clone(), |setting| format!("--set {setting}"));
+            let origin = broken_by.map_or_else(|| self.origin.clone(), |setting| format!("with {setting}"));
             CommandError::Scenario { origin, fault }
         })
     }
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn settings_change_what_a_preset_says() {
-        let scenario = asked(&["seed=9", "sites.0.count=10", "resolution=flow", "rollout.waves=[1]"]).scenario().unwrap();
+        let scenario =
+            asked(&["seed=9", "sites.0.count=10", "resolution=flow", "rollout.waves=[1]"]).scenario().unwrap();
         assert_eq!((scenario.seed, scenario.sites_total()), (9, 10));
         assert_eq!(scenario.rollout.waves, [1.0]);
     }

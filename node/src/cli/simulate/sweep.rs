@@ -90,7 +90,13 @@ pub struct Document {
 
 impl Document {
     /// A sweep without points yet.
-    pub fn new(origin: &str, scenario: &str, asked: BTreeMap<String, String>, sweeps: &[Sweep], shard: Option<Shard>) -> Self {
+    pub fn new(
+        origin: &str,
+        scenario: &str,
+        asked: BTreeMap<String, String>,
+        sweeps: &[Sweep],
+        shard: Option<Shard>,
+    ) -> Self {
         let keys = sweeps.iter().map(|sweep| SweptKey { key: sweep.key().to_owned(), values: sweep.values().to_vec() });
         Self {
             branchline_sweep: FORM,
@@ -161,7 +167,9 @@ fn read(name: &str, text: &str) -> Result<Document, CommandError> {
     let fault = |fault: String| CommandError::Shards(format!("{name}: {fault}"));
     let document: Document = serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Eof => fault("it ends too early; run this shard's job again".to_owned()),
-        _ => fault(format!("this is no shard of a sweep, as `simulate --sweep ... --shard i/n --json` writes it ({error})")),
+        _ => fault(format!(
+            "this is no shard of a sweep, as `simulate --sweep ... --shard i/n --json` writes it ({error})"
+        )),
     })?;
     if document.branchline_sweep != FORM {
         let form = document.branchline_sweep;
@@ -184,7 +192,8 @@ fn put_together(documents: Vec<(String, Document)>) -> Result<Document, CommandE
             return Err(CommandError::Shards(fault));
         }
         if shard.of != of {
-            let fault = format!("{first_name} is one of {of}, {name} one of {}; give the shards of one division", shard.of);
+            let fault =
+                format!("{first_name} is one of {of}, {name} one of {}; give the shards of one division", shard.of);
             return Err(CommandError::Shards(fault));
         }
         if let Some(other) = seen.insert(shard.index, name.clone()) {
@@ -196,7 +205,8 @@ fn put_together(documents: Vec<(String, Document)>) -> Result<Document, CommandE
     let missing: Vec<String> =
         (1..=of).filter(|index| !seen.contains_key(index)).map(|index| format!("{index}/{of}")).collect();
     if !missing.is_empty() {
-        let fault = format!("these shards are missing: {}; run their jobs, and give their files too", missing.join(", "));
+        let fault =
+            format!("these shards are missing: {}; run their jobs, and give their files too", missing.join(", "));
         return Err(CommandError::Shards(fault));
     }
     points.sort_by_key(|point| point.index);
@@ -240,7 +250,8 @@ impl Shown {
     /// What was swept, in one line.
     pub fn title(&self) -> String {
         let keys: Vec<&str> = self.document.sweeps.iter().map(|sweep| sweep.key.as_str()).collect();
-        let part = self.document.shard.map_or_else(String::new, |shard| format!(", shard {}/{}", shard.index, shard.of));
+        let part =
+            self.document.shard.map_or_else(String::new, |shard| format!(", shard {}/{}", shard.index, shard.of));
         format!("{}, {} over {}{part}", self.document.origin, words_for(self.outcomes.len()), keys.join(" and "))
     }
 
@@ -280,7 +291,8 @@ impl Shown {
             let pairs = others.iter().zip(&self.document.points[line].values[1..]);
             pairs.map(|(sweep, value)| format!("{}={value}", sweep.key)).collect::<Vec<_>>().join(", ")
         };
-        let makespans = |line: usize| self.outcomes[line..].iter().step_by(lines.max(1)).map(|one| one.makespan_seconds);
+        let makespans =
+            |line: usize| self.outcomes[line..].iter().step_by(lines.max(1)).map(|one| one.makespan_seconds);
         let swept: Vec<Swept> =
             (0..lines).map(|line| Swept { name: name(line), makespans: makespans(line).collect() }).collect();
         Some(figures::sweep(&first.key, &first.values, &swept))

@@ -200,7 +200,14 @@ mod tests {
             ended_seconds: Some(100.125),
             completed: true,
         };
-        let absent = HostResult { host: 1, ready_seconds: None, started_seconds: None, ended_seconds: None, completed: false, ..complete };
+        let absent = HostResult {
+            host: 1,
+            ready_seconds: None,
+            started_seconds: None,
+            ended_seconds: None,
+            completed: false,
+            ..complete
+        };
         vec![complete, absent]
     }
 
@@ -247,10 +254,9 @@ mod tests {
     fn a_file_that_cannot_be_written_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("no/such/hosts.parquet");
-        for error in [
-            write_parquet(&path, hosts_in_parts(&[])).unwrap_err(),
-            write_csv(&path, hosts_in_parts(&[])).unwrap_err(),
-        ] {
+        for error in
+            [write_parquet(&path, hosts_in_parts(&[])).unwrap_err(), write_csv(&path, hosts_in_parts(&[])).unwrap_err()]
+        {
             assert_eq!(error.exit_code(), 1);
             assert!(error.to_string().contains("hosts.") && error.to_string().contains("No such file"), "{error}");
         }

@@ -1,3 +1,4 @@
+use branchline_simulations::capacity::Resolution;
 use clap::{CommandFactory, Parser};
 
 use super::*;
@@ -141,10 +142,21 @@ fn the_json_is_one_object_with_the_promised_keys() {
     let scenario = Scenario::from_toml(SMALL).unwrap();
     let simulated = simulate("small", &scenario, &Options::default(), Threads::new(None)).unwrap();
     let text = serde_json::to_string_pretty(&simulated.outcome).unwrap();
-    let keys: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  \"")?.split_once('"')).map(|(key, _)| key).collect();
+    let keys: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("  \"")?.split_once('"')).map(|(key, _)| key).collect();
     let promised = [
-        "makespan_seconds", "completed_hosts", "completion_seconds", "bytes", "wan_ratio", "queue", "sites", "addresses",
-        "binding_term", "resolution", "inputs", "run",
+        "makespan_seconds",
+        "completed_hosts",
+        "completion_seconds",
+        "bytes",
+        "wan_ratio",
+        "queue",
+        "sites",
+        "addresses",
+        "binding_term",
+        "resolution",
+        "inputs",
+        "run",
     ];
     assert_eq!(keys, promised);
 }
@@ -179,6 +191,7 @@ fn every_preset_runs() {
         // The shape is kept and the number of sites is not: this shows that presets run, not how long they take.
         scenario.sites.iter_mut().for_each(|site| site.count = site.count.min(4));
         scenario.headquarters.concurrent_sites = scenario.headquarters.concurrent_sites.map(|sites| sites.min(4));
+        scenario.resolution = Some(Resolution::Flow);
         let options = Options { lifts: false, calibration_sites: 0, hosts: false, ..Options::default() };
         let simulated = simulate(preset.name, &scenario, &options, Threads::new(None)).unwrap();
         assert!(simulated.outcome.completed_hosts as f64 > scenario.hosts_about() * 0.9, "{}", preset.name);

@@ -108,10 +108,16 @@ mod tests {
 
     #[test]
     fn figures_have_three_digits_and_a_unit() {
-        assert_eq!([0.0, 0.0523, 1.0, 12.46, 999.4, 999.5, 1_234_567.0].map(number).join(" "), "0 0.052 1 12.5 999 1,000 1,234,567");
+        assert_eq!(
+            [0.0, 0.0523, 1.0, 12.46, 999.4, 999.5, 1_234_567.0].map(number).join(" "),
+            "0 0.052 1 12.5 999 1,000 1,234,567"
+        );
         assert_eq!(number(f64::NAN), "-");
         assert_eq!(number(-0.0001), "0");
-        assert_eq!([0, 999, 1000, 1_073_741_824, 430_000_000_000_000].map(bytes).join(" | "), "0 B | 999 B | 1 kB | 1.07 GB | 430 TB");
+        assert_eq!(
+            [0, 999, 1000, 1_073_741_824, 430_000_000_000_000].map(bytes).join(" | "),
+            "0 B | 999 B | 1 kB | 1.07 GB | 430 TB"
+        );
         assert_eq!([1.544e6, 20e6, 10e9].map(rate).join(" | "), "1.54 Mbit/s | 20 Mbit/s | 10 Gbit/s");
         assert_eq!(share(0.034_56), "3.46 %");
         assert_eq!((counted(1, "host"), counted(12_000, "host")), ("1 host".to_owned(), "12,000 hosts".to_owned()));

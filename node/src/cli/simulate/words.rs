@@ -1,9 +1,9 @@
 //! The answer in words.
 use branchline_simulations::capacity::{
-    BindingTerm, Calibration, Outcome, Resolution, Scenario, Simulated, SiteSummary,
+    BindingTerm, Calibration, Outcome, Quantity, Resolution, Scenario, Simulated, SiteSummary,
 };
 
-use super::units::{bytes, count, counted, duration, number, rate, share};
+use super::units::{BYTES, RATES, bytes, count, counted, duration, number, rate, share};
 use crate::cli::printer::table;
 
 /// Characters of a line of the summary.
@@ -82,9 +82,10 @@ fn asked(origin: &str, scenario: &Scenario, outcome: &Outcome) -> String {
         whole if whole >= 1.0 => String::new(),
         part => format!(" ({} of {}, as a patch)", share(part), bytes(payload.size_bytes)),
     };
-    let at_a_time = scenario.headquarters.concurrent_sites.map_or_else(String::new, |sites| {
-        format!(", to at most {} at a time", counted(sites, "site"))
-    });
+    let at_a_time = scenario
+        .headquarters
+        .concurrent_sites
+        .map_or_else(String::new, |sites| format!(", to at most {} at a time", counted(sites, "site")));
     format!(
         "{origin}, seed {}: {}{patch} in {} of {} to {} in {}, from headquarters with {}{at_a_time}.",
         scenario.seed,
@@ -134,6 +135,7 @@ fn moved(outcome: &Outcome) -> String {
     let moved = &outcome.bytes;
     let ratio = match outcome.wan_ratio {
         0.0 => "no site had to fetch".to_owned(),
+        ratio if (ratio - 1.0).abs() < 0.0005 => "which is what the sites need at the least".to_owned(),
         ratio => format!("{} times what the sites need at the least", number(ratio)),
     };
     format!(
@@ -194,7 +196,9 @@ fn binding(simulated: &Simulated) -> String {
     let makespan = simulated.outcome.makespan_seconds;
     let next = simulated.lifts.iter().find(|lift| lift.term != term && lift.gain_seconds > makespan * 0.01);
     match next {
-        Some(next) => text.push_str(&format!(" Next is {} ({} earlier).", named(next.term), duration(next.gain_seconds))),
+        Some(next) => {
+            text.push_str(&format!(" Next is {} ({} earlier).", named(next.term), duration(next.gain_seconds)))
+        }
         None => text.push_str(" No other limit alone would gain 1 % of the time."),
     }
     text
@@ -247,7 +251,7 @@ pub fn entries(scenario: &Scenario, summaries: &[SiteSummary]) -> Entries {
             format!("sites.{index}"),
             count(site.count),
             count(summary.hosts),
-            rate(site.wan_bits_per_second.typical()),
+            line(&site.wan_bits_per_second),
             if summary.rate_bits_per_second > 0.0 { rate(summary.rate_bits_per_second) } else { "-".to_owned() },
             duration(summary.makespan_seconds),
         ]
@@ -255,15 +259,33 @@ pub fn entries(scenario: &Scenario, summaries: &[SiteSummary]) -> Entries {
     Entries { header: ["ENTRY", "SITES", "HOSTS", "LINE", "FETCHED AT", "COMPLETE AFTER"], rows: rows.collect() }
 }
 
+fn line(figure: &Quantity) -> String {
+    let about = if matches!(figure, Quantity::Fixed(_)) { "" } else { "about " };
+    format!("{about}{}", rate(figure.typical()))
+}
+
+/// Whether a word is a unit, which stays on the line of its figure.
+fn is_unit(word: &str) -> bool {
+    let word = word.trim_end_matches([',', '.', ':', ';', ')']);
+    ["s", "min", "h", "d", "%"].contains(&word) || BYTES.contains(&word) || RATES.contains(&word)
+}
+
 /// The text in lines of bearable length, two characters in.
 fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::from(" ")];
+    let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
+        match words.last_mut() {
+            Some(figure) if is_unit(word) => *figure = format!("{figure} {word}"),
+            _ => words.push(word.to_owned()),
+        }
+    }
+    let mut lines = vec![String::from(" ")];
+    for word in words {
         let length = |line: &String| line.chars().count();
         match lines.last_mut() {
             Some(line) if length(line) + 1 + word.chars().count() <= WIDTH => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
             _ => lines.push(format!("  {word}")),
         }
