@@ -16,6 +16,7 @@ pub mod door;
 pub mod install;
 pub mod mesh;
 pub mod observe;
+pub mod recordings;
 pub mod router;
 pub mod runtime;
 pub mod store;

@@ -206,6 +206,8 @@ pub const HEADQUARTERS_SITES_MAX: usize = 20_000;
 pub const HEADQUARTERS_SESSIONS_MAX: usize = 4 * MEMBERS_MAX as usize;
 /// Probes that headquarters carries out at once; others wait for the repetition of the wish.
 pub const HEADQUARTERS_PROBES_MAX: usize = 256;
+/// A delay is looked at this often at least, in seconds, since the wall clock by which it ends may be set.
+pub const DELAY_LOOK_SECONDS: u64 = 60;
 /// Ports of one host that are probed.
 pub const PROBE_PORTS_MAX: usize = 64;
 

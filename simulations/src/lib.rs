@@ -11,12 +11,16 @@
 //! | [`scenario`] | how large a world is and how bad its weather |
 //! | [`site`] | one site with headquarters, a station and hosts |
 //! | [`checkers`] | what must always hold, one property each |
+//! | [`faults`] | fault simulation: what a seed turns on, one run and its report |
+//! | [`recording`] | everything that happened in a run, to be stepped through |
 //! | [`replay`] | the trace of a run |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod capacity;
 pub mod checkers;
+pub mod faults;
+pub mod recording;
 pub mod replay;
 pub mod scenario;
 pub mod site;

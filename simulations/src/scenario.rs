@@ -1,8 +1,9 @@
 //! How large a world is and how bad its weather.
 use std::time::Duration;
 
-use crate::world::{
-    chance::Chance, installer::InstallerScript, lan::Link, operator::OperatorHabits, router::RouterFaults,
+use crate::{
+    faults::{Hazards, Sabotage},
+    world::{chance::Chance, installer::InstallerScript, lan::Link, operator::OperatorHabits, router::RouterFaults},
 };
 
 /// Everything that a site world is built from. Two equal scenarios give two equal runs.
@@ -18,7 +19,9 @@ pub struct SiteScenario {
     pub sessions_max: u32,
     /// Whether the first two hosts are one cluster (R5).
     pub cluster: bool,
-    /// Raw bytes of each of the two payloads.
+    /// Payloads, 1 to 8. Every host needs the first; each second one, and a cluster, needs all of them.
+    pub packs: usize,
+    /// Raw bytes of each payload.
     pub payload_bytes: usize,
     /// Raw bytes of a chunk.
     pub chunk_bytes: usize,
@@ -48,6 +51,10 @@ pub struct SiteScenario {
     pub faults_until: Duration,
     /// How long after that everybody must be done.
     pub patience: Duration,
+    /// Faults beyond bad weather.
+    pub hazards: Hazards,
+    /// What is broken on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl SiteScenario {
@@ -59,6 +66,7 @@ impl SiteScenario {
             denied: 0,
             sessions_max: 2,
             cluster: false,
+            packs: 2,
             payload_bytes: 1 << 20,
             chunk_bytes: 32 << 10,
             leased_bytes_max: 256 << 10,
@@ -84,7 +92,14 @@ impl SiteScenario {
             outages: 0,
             faults_until: Duration::ZERO,
             patience: Duration::from_secs(4 * 3600),
+            hazards: Hazards { batch_addresses: 4, ..Hazards::default() },
+            sabotage: None,
         }
+    }
+
+    /// Whether there are faults beyond bad weather.
+    pub fn has_hazards(&self) -> bool {
+        self.hazards != Self::calm(0).hazards
     }
 
     /// A site in which everything goes wrong that may, for ten minutes.

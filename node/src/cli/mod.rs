@@ -9,6 +9,7 @@ mod catalogue;
 mod charter;
 mod demo;
 mod demo_router;
+mod faults;
 mod identity;
 mod init;
 mod installer;
@@ -20,6 +21,7 @@ mod patch;
 mod plan;
 mod printer;
 mod publish;
+mod replay;
 mod report;
 mod run;
 mod sample_agent;
@@ -69,6 +71,8 @@ enum Command {
     Status(status::Args),
     Simulate(simulate::Args),
     SampleAgent(sample_agent::Args),
+    Faults(faults::Args),
+    Replay(replay::Args),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -77,7 +81,7 @@ enum Command {
 }
 
 /// Parses the command line, runs the command, and gives the exit code: 0 done, 1 failed (the reason is on standard
-/// error), 2 a wrong command line.
+/// error), 2 a wrong command line; `faults` has a code of its own for each kind of failure.
 pub fn main() -> ExitCode {
     crate::demo::end_with_parent();
     let cli = Cli::parse();
@@ -124,6 +128,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Installer(args) => installer::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::SampleAgent(args) => sample_agent::run(args),
+        Command::Faults(args) => faults::run(args),
+        Command::Replay(args) => replay::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use branchline_protocol::{ids::SessionId, machine::Record};
 use branchline_station_role::headquarters::HeadquartersEvent;
 
-use super::{Violation, ensure};
+use super::{Kind, Violation, ensure};
 
 /// What was acknowledged, as the other side heard it.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ fn compare(
 ) -> Result<(), Violation> {
     for (session, number) in promised {
         let held = durable.get(session).copied().unwrap_or(0);
-        ensure("acknowledged means durable", held >= *number, || {
+        ensure(Kind::Durability, "acknowledged means durable", held >= *number, || {
             format!("{what} {number} of {session} was acknowledged, only {held} survived")
         })?;
     }

@@ -1,15 +1,16 @@
-//! Once the faults have stopped everybody gets there in time.
+//! Once the faults have stopped everybody in the healthy core gets there in time.
 use branchline_protocol::session::Stage;
 
-use super::{Violation, ensure};
+use super::{Kind, Violation, ensure};
 
-/// How a host ended: whether headquarters denied it, its last stage by the station's word, whether its mapped address
-/// is in the router and among the targets.
+/// How a host of the core ended, and how it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Headquarters denies it.
-    pub denied: bool,
-    /// By the station's word.
+    /// Its number.
+    pub host: usize,
+    /// Complete, or the end that people ordered: denied or withdrawn.
+    pub expected: Stage,
+    /// Its last stage, by the station's word.
     pub stage: Option<Stage>,
     /// The router maps it.
     pub mapped: bool,
@@ -18,21 +19,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether this is where the host should end.
+    /// Whether this is where the host should end: only what is complete is mapped and monitored.
     pub fn is_right(self) -> bool {
-        if self.denied {
-            self.stage == Some(Stage::Denied) && !self.mapped && !self.target
-        } else {
-            self.stage == Some(Stage::Complete) && self.mapped && self.target
-        }
+        let complete = self.expected == Stage::Complete;
+        self.stage == Some(self.expected) && self.mapped == complete && self.target == complete
     }
 }
 
 /// Every host ended as it should.
 ///
 /// # Errors
-/// The first that did not.
+/// Those that did not.
 pub fn everybody_is_done(outcomes: &[Outcome]) -> Result<(), Violation> {
-    let wrong = outcomes.iter().enumerate().find(|(_, outcome)| !outcome.is_right());
-    ensure("everybody is done in the end", wrong.is_none(), || format!("{wrong:?} in {outcomes:?}"))
+    let wrong: Vec<Outcome> = outcomes.iter().copied().filter(|outcome| !outcome.is_right()).collect();
+    ensure(Kind::Liveness, "everybody in the core is done in the end", wrong.is_empty(), || format!("{wrong:?}"))
 }

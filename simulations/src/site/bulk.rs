@@ -354,7 +354,8 @@ impl SiteWorld {
             self.payloads.iter().find(|payload| payload.id() == pack).map_or(0, |payload| payload.pack.frames());
         let mut held = Bitmap::new(frames);
         for (number, host) in self.hosts.iter().enumerate() {
-            if let Some(have) = host.swarm.as_ref().and_then(|swarm| swarm.have(pack)).filter(|_| number != but) {
+            let asked = number != but && self.reaches_station(number);
+            if let Some(have) = host.swarm.as_ref().and_then(|swarm| swarm.have(pack)).filter(|_| asked) {
                 held.union(have);
             }
         }

@@ -1,4 +1,6 @@
 //! What can happen in a site world, and to whom.
+use std::fmt;
+
 use branchline_protocol::{
     charter::Lease,
     ids::PackId,
@@ -24,6 +26,59 @@ pub enum Who {
     Station,
     /// A host by its number.
     Host(usize),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headquarters => f.write_str("headquarters"),
+            Self::Station => f.write_str("station"),
+            Self::Host(number) => write!(f, "till-{number}"),
+        }
+    }
+}
+
+/// A fault beyond bad weather, or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hazard {
+    /// Some hosts are cut off.
+    PartitionBegins,
+    /// They are back.
+    PartitionEnds(u32),
+    /// A process stands still.
+    Freeze,
+    /// It goes on.
+    Thaw(Who),
+    /// A wall clock jumps.
+    ClockJump,
+    /// A disk is full.
+    DiskFull,
+    /// It has room again.
+    DiskFree(Who),
+    /// All bulk connections of a host break.
+    Reset,
+    /// Headquarters cannot be reached for long.
+    Absence,
+    /// A charter designates another station.
+    Move,
+    /// It begins.
+    MoveEnds,
+    /// People withdraw a host.
+    Withdraw,
+    /// People cancel a session.
+    Cancel,
+    /// People update a host.
+    Update,
+    /// People put a session before others.
+    Prioritise,
+    /// A host gets another inside address.
+    AddressChange,
+    /// The router forgets its table.
+    RouterWipe,
+    /// Somebody adds a row to the router by hand.
+    Meddle,
+    /// The faults stop for the core.
+    Heal,
 }
 
 /// An end of a bulk connection.
@@ -95,4 +150,37 @@ pub enum Happening {
     ApproverLooks,
     /// The site's own operator looks at what failed.
     TechnicianLooks,
+    /// Something goes wrong, or is put right.
+    Hazard(Hazard),
+}
+
+impl Happening {
+    /// The process that must run for this to happen; none for what happens to the world.
+    pub fn addressee(&self) -> Option<Who> {
+        Some(match self {
+            Self::Wake(who) | Self::Commit(who, _) => *who,
+            Self::WakeSwarm(host, _)
+            | Self::Directive(host, _)
+            | Self::HostDid(host, ..)
+            | Self::Installer(host, ..)
+            | Self::Served(host, ..)
+            | Self::Synced(host, ..)
+            | Self::Lease(host, ..)
+            | Self::Bulk { to: End::Host(host), .. } => Who::Host(*host),
+            Self::Report(..)
+            | Self::Answer(_)
+            | Self::StationDid(..)
+            | Self::RouterAnswers(..)
+            | Self::AskLease(..) => Who::Station,
+            Self::SiteReport(_) | Self::HeadquartersDid(..) | Self::Bulk { to: End::Origin, .. } => Who::Headquarters,
+            Self::Crash(_)
+            | Self::Restart(_)
+            | Self::Outage
+            | Self::RouterApplies(..)
+            | Self::Connect(..)
+            | Self::ApproverLooks
+            | Self::TechnicianLooks
+            | Self::Hazard(_) => return None,
+        })
+    }
 }

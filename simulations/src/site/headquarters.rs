@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 use branchline_protocol::{
     charter::{ProbeResult, Signed},
     ids::SessionId,
+    session::Stage,
     time::Now,
     wire::site::{ProbeRequest, SiteReport},
 };
@@ -11,15 +12,20 @@ use branchline_station_role::headquarters::{
     HeadquartersConfiguration, HeadquartersInput, HeadquartersMachine, HeadquartersOutput, HeadquartersSetup,
     PoolEntry, Selector, Target,
 };
+use branchline_station_role::station::{SiteInput, StationInput};
 
 use super::{
     SiteWorld,
     happening::{Happening, Who},
     trust::site_name,
 };
-use crate::world::{
-    driven::{Driven, Process},
-    operator::Approver,
+use crate::{
+    checkers::bounds,
+    scenario::SiteScenario,
+    world::{
+        driven::{Driven, Process},
+        operator::Approver,
+    },
 };
 
 /// Headquarters' process.
@@ -30,27 +36,28 @@ pub(super) struct HeadquartersNode {
     approver: Approver,
 }
 
-fn setup() -> HeadquartersSetup {
+fn setup(scenario: &SiteScenario) -> HeadquartersSetup {
     let pool = PoolEntry {
         site: Some(site_name()),
         first: Ipv4Addr::new(198, 51, 100, 64),
         last: Ipv4Addr::new(198, 51, 100, 127),
     };
+    let batch_addresses = scenario.hazards.batch_addresses.max(1);
     let configuration =
-        HeadquartersConfiguration { pools: vec![pool], batch_addresses: 4, ..HeadquartersConfiguration::default() };
+        HeadquartersConfiguration { pools: vec![pool], batch_addresses, ..HeadquartersConfiguration::default() };
     HeadquartersSetup { configuration }
 }
 
 impl HeadquartersNode {
-    pub fn new(now: Now) -> Self {
-        Self { machine: Driven::new(setup(), now), targets: Vec::new(), approver: Approver::default() }
+    pub fn new(scenario: &SiteScenario, now: Now) -> Self {
+        Self { machine: Driven::new(setup(scenario), now), targets: Vec::new(), approver: Approver::default() }
     }
 }
 
 impl SiteWorld {
     pub(super) fn start_headquarters(&mut self) {
         let now = self.agenda.now();
-        self.headquarters.machine.start(setup(), now);
+        self.headquarters.machine.start(setup(&self.scenario), now);
         let check = self.watch.acknowledged.check_headquarters(self.headquarters.machine.disk().records());
         self.watch.expect(check);
         self.connect_origin();
@@ -61,6 +68,7 @@ impl SiteWorld {
         if let Err(refusal) = self.trust.authority.check_warrant(&report.warrant) {
             return self.note(format_args!("headquarters refuses a site report: {refusal}"));
         }
+        self.watch.expect(bounds::site_report(&report));
         self.note(format_args!(
             "headquarters hears {} requests, {} probes, {} profiles, {} free addresses",
             report.approvals.len(),
@@ -166,6 +174,25 @@ impl SiteWorld {
             let selector = Selector::Session(session);
             let by = "maria".to_owned();
             self.headquarters_input(HeadquartersInput::Decide { command: 1, selector, decision, by });
+        }
+        self.withdraw_what_is_to_go();
+    }
+
+    /// People withdraw a host again and again until the station says that it is withdrawn.
+    fn withdraw_what_is_to_go(&mut self) {
+        for number in self.weather.withdrawn.clone() {
+            let node = self.hosts[number].node;
+            let Some(station) = self.station.machine.machine().map(|machine| machine.station().state()) else { return };
+            let Some((session, found)) = station.current(node) else { continue };
+            if found.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn) {
+                continue;
+            }
+            let by = "maria".to_owned();
+            if self.chance.happens(500) {
+                self.headquarters_input(HeadquartersInput::Withdraw { command: 2, session, by });
+            } else {
+                self.station_input(SiteInput::Station(StationInput::Withdraw { session, by }));
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     payload::PackStore,
 };
 use crate::{
+    checkers::bounds,
     scenario::SiteScenario,
     world::{
         chance::Chance,
@@ -31,8 +32,10 @@ use crate::{
 pub(super) struct HostNode {
     pub node: NodeId,
     pub inside: Ipv4Addr,
-    /// Which of the world's plans its survey leads to.
+    /// Which of the world's plans its survey leads to now.
     pub plan: usize,
+    /// Every plan that it ever led to.
+    pub plans: BTreeSet<usize>,
     pub machine: Driven<HostMachine>,
     pub swarm: Option<Swarm>,
     pub swarm_wake: Option<Monotonic>,
@@ -44,6 +47,8 @@ pub(super) struct HostNode {
     installer: Installer,
     /// The plan that the installer carries out now.
     pub installing: Option<PlanHash>,
+    /// People have ended the session, and with it its slot, while the installer was at work.
+    pub excused: bool,
     /// The agent was told to stop, or was never started.
     stopped: bool,
     surveys: u64,
@@ -62,10 +67,12 @@ impl HostNode {
         // The host has not joined yet: it starts when it does.
         machine.crash(chance);
         let clustered = scenario.cluster && number < 2;
+        let plan = usize::from(clustered || number % 2 == 1);
         Self {
             node,
             inside,
-            plan: usize::from(clustered || number % 2 == 1),
+            plan,
+            plans: [plan].into(),
             machine,
             swarm: None,
             swarm_wake: None,
@@ -74,6 +81,7 @@ impl HostNode {
             wanted: BTreeSet::new(),
             installer: Installer::default(),
             installing: None,
+            excused: false,
             stopped: true,
             surveys: 0,
             setup,
@@ -137,6 +145,7 @@ impl SiteWorld {
         let now = self.agenda.now();
         self.hosts[number].machine.handle(now, input);
         self.settle(Who::Host(number));
+        self.watch_host(number);
     }
 
     pub(super) fn host_did(&mut self, number: usize, life: u32, input: HostInput) {
@@ -149,9 +158,30 @@ impl SiteWorld {
         self.host_input(number, input);
     }
 
+    /// A host gets another address inside the site (R116); nobody had it before.
+    pub(super) fn change_address(&mut self, number: usize) {
+        let low = u8::try_from(100 + self.owners.len()).unwrap_or(u8::MAX);
+        let inside = Ipv4Addr::new(10, 1, 0, low);
+        self.note(format_args!("host {number} is at {inside} now"));
+        self.owners.insert(inside, number);
+        self.hosts[number].inside = inside;
+        self.hosts[number].setup.inside = inside;
+        self.host_input(number, HostInput::InsideChanged(inside));
+    }
+
+    /// From now on the survey of a host leads to a plan with one pack more, where there is one.
+    pub(super) fn choose_update(&mut self, number: usize) {
+        let plan = self.hosts[number].plan + 2;
+        if plan < self.plans.len() {
+            self.hosts[number].plan = plan;
+            self.hosts[number].plans.insert(plan);
+            self.connect_host(number);
+        }
+    }
+
     fn host_does(&mut self, number: usize, shortest: Duration, longest: Duration, input: HostInput) {
         let life = self.hosts[number].machine.life();
-        let takes = self.chance.between(shortest, longest);
+        let takes = self.chance.between(shortest, longest) * self.slowness(number);
         self.agenda.after(takes, Happening::HostDid(number, life, Box::new(input)));
     }
 
@@ -170,8 +200,10 @@ impl SiteWorld {
         for output in self.hosts[number].machine.release() {
             match output {
                 HostOutput::SendReport(report) => {
+                    self.watch.expect(bounds::host_report(&report));
+                    let slowness = self.slowness(number);
                     for way in self.lan().deliveries(&mut self.chance) {
-                        self.agenda.after(way, Happening::Report(number, report.clone()));
+                        self.agenda.after(way * slowness, Happening::Report(number, report.clone()));
                     }
                 }
                 HostOutput::RunSurvey => {
@@ -246,6 +278,7 @@ impl SiteWorld {
             return;
         }
         host.installing = Some(plan);
+        host.excused = false;
         let life = host.machine.life();
         let said = host.installer.carry_out(plan, &images, &self.scenario.installer, &mut self.chance, lucky);
         for (at, event) in said {

@@ -9,26 +9,37 @@
 //! | `bulk` | connections between swarms and the origin |
 //! | [`payload`] | payloads, and what a disk holds of them |
 //! | [`trust`] | keys and documents |
+//! | `hazards` | faults beyond bad weather, and the day on which they stop |
+//! | `liar` | what a lying host says instead |
 //! | `watch` | when which checker looks |
+//! | `view` | what the stepper shows of each machine |
+//! | `sabotage` | what is broken on purpose |
 mod bulk;
 pub mod happening;
+mod hazards;
 mod headquarters;
 mod host;
+mod liar;
 pub mod payload;
+mod sabotage;
 mod station;
 pub mod trust;
+mod view;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
     ids::{Hash, NodeId},
     time::Monotonic,
 };
 
+use branchline_station_role::router::RowIndex;
+
 use self::{
     bulk::{Connection, Origin},
     happening::{End, Happening, Who},
+    hazards::Weather,
     headquarters::HeadquartersNode,
     host::HostNode,
     payload::{Payload, PlanScript},
@@ -37,7 +48,8 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    checkers::Violation,
+    checkers::{Kind, Violation, bounds::HAPPENINGS_PER_SECOND_MAX, ensure},
+    recording::Recorder,
     replay::Trace,
     scenario::SiteScenario,
     world::{
@@ -59,6 +71,10 @@ pub struct Summary {
     pub lines: u64,
     /// When everybody was done, in seconds of the world.
     pub seconds: u64,
+    /// How long that was after the faults had stopped, in seconds.
+    pub healing_seconds: u64,
+    /// Things that happened.
+    pub happenings: u64,
     /// Frame bytes that crossed the line.
     pub wan_bytes: u64,
     /// Length of the packs that were chosen.
@@ -89,6 +105,15 @@ pub struct SiteWorld {
     planned_wakes: BTreeMap<Who, Monotonic>,
     planned_commits: BTreeMap<Who, u32>,
     watch: Watch,
+    weather: Weather,
+    /// Whose each inside address is or was.
+    owners: BTreeMap<Ipv4Addr, usize>,
+    happenings: u64,
+    /// The second that was looked at last, and what had happened before it.
+    second: (u64, u64),
+    recorder: Option<Recorder>,
+    sabotaged: bool,
+    sabotaged_row: Option<(RowIndex, Ipv4Addr, Ipv4Addr)>,
 }
 
 impl SiteWorld {
@@ -97,14 +122,30 @@ impl SiteWorld {
         let mut chance = Chance::new(scenario.seed);
         let agenda = Agenda::default();
         let trust = Trust::new(&scenario);
-        let mut payload = |name| Payload::random(name, scenario.payload_bytes, scenario.chunk_bytes, &mut chance);
-        let payloads = vec![payload("agent.tar"), payload("cluster.tar")];
-        let plans = vec![PlanScript::over(&[&payloads[0]]), PlanScript::over(&[&payloads[0], &payloads[1]])];
+        let mut payload =
+            |name: String| Payload::random(&name, scenario.payload_bytes, scenario.chunk_bytes, &mut chance);
+        let mut payloads: Vec<Payload> =
+            (0..scenario.packs.clamp(1, 8)).map(|number| payload(format!("payload-{number}.tar"))).collect();
+        let every: Vec<&Payload> = payloads.iter().collect();
+        let mut plans = vec![PlanScript::over(&every[..1]), PlanScript::over(&every)];
+        if scenario.hazards.updates > 0 {
+            payloads.push(payload("update.tar".to_owned()));
+            let (update, before) = (payloads.len() - 1, payloads.len() - 1);
+            let of = |first: usize| payloads[..first].iter().chain([&payloads[update]]).collect::<Vec<_>>();
+            plans.extend([PlanScript::over(&of(1)), PlanScript::over(&of(before))]);
+        }
         let now = agenda.now();
         let mut world = Self {
-            headquarters: HeadquartersNode::new(now),
-            station: StationNode::new(&trust, now),
+            headquarters: HeadquartersNode::new(&scenario, now),
+            station: StationNode::new(&trust, &scenario, now),
             hosts: (0..scenario.hosts).map(|number| HostNode::new(number, now, &mut chance, &scenario)).collect(),
+            weather: Weather::new(&scenario),
+            owners: BTreeMap::new(),
+            happenings: 0,
+            second: (0, 0),
+            recorder: None,
+            sabotaged: false,
+            sabotaged_row: None,
             router: Router::default(),
             wan: Wan::new(scenario.wan_bytes_per_second),
             origin: Origin::default(),
@@ -121,8 +162,20 @@ impl SiteWorld {
             payloads,
             plans,
         };
+        world.owners = world.hosts.iter().enumerate().map(|(number, host)| (host.inside, number)).collect();
         world.plan_everything();
         world
+    }
+
+    /// The same world, which records everything that happens.
+    pub fn recorded(mut self) -> Self {
+        self.recorder = Some(Recorder::default());
+        self
+    }
+
+    /// What was recorded so far.
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
     }
 
     /// Runs until everybody is done.
@@ -130,24 +183,53 @@ impl SiteWorld {
     /// # Errors
     /// The first property that was broken, which may be that somebody is not done in time.
     pub fn run(&mut self) -> Result<Summary, Violation> {
-        let faults_until = Monotonic(0).after(self.scenario.faults_until);
-        let deadline = faults_until.after(self.scenario.patience);
-        while let Some(happening) = self.agenda.pop() {
-            let now = self.agenda.now().monotonic;
-            self.happen(happening);
-            if let Some(violation) = self.watch.broken.take() {
-                return Err(violation);
-            }
-            if now >= faults_until && self.all_done() {
-                self.watch_at_the_end()?;
-                return Ok(self.summary());
-            }
-            if now > deadline {
-                break;
+        loop {
+            if let Some(ended) = self.step()? {
+                return Ok(ended);
             }
         }
+    }
+
+    /// Lets the next thing happen; gives the summary where everybody is done.
+    ///
+    /// # Errors
+    /// The first property that was broken.
+    pub fn step(&mut self) -> Result<Option<Summary>, Violation> {
+        let faults_until = Monotonic(0).after(self.scenario.faults_until);
+        let Some(happening) = self.agenda.pop() else { return self.finish().map(Some) };
+        let now = self.agenda.now().monotonic;
+        self.begin_step(&happening);
+        if let Some(happening) = self.intercept(happening) {
+            self.happen(happening);
+        }
+        self.sabotage();
+        self.end_step();
+        self.watch_pace(now)?;
+        if let Some(violation) = self.watch.broken.take() {
+            return Err(violation);
+        }
+        if (now >= faults_until && self.all_done()) || now > faults_until.after(self.scenario.patience) {
+            return self.finish().map(Some);
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Result<Summary, Violation> {
         self.watch_at_the_end()?;
         Ok(self.summary())
+    }
+
+    /// Nobody spins: only so much happens in one second of the world.
+    fn watch_pace(&mut self, now: Monotonic) -> Result<(), Violation> {
+        self.happenings += 1;
+        let second = now.0 / 1_000_000;
+        if self.second.0 != second {
+            self.second = (second, self.happenings);
+        }
+        let count = self.happenings - self.second.1;
+        ensure(Kind::Bounds, "nobody spins", count < HAPPENINGS_PER_SECOND_MAX, || {
+            format!("{count} things happened within second {second}")
+        })
     }
 
     /// What happened.
@@ -155,11 +237,19 @@ impl SiteWorld {
         &self.trace
     }
 
-    fn summary(&self) -> Summary {
+    /// How the run went so far.
+    pub fn summary(&self) -> Summary {
         Summary {
             trace: self.trace.hash(),
             lines: self.trace.lines(),
             seconds: self.agenda.now().monotonic.0 / 1_000_000,
+            healing_seconds: self
+                .agenda
+                .now()
+                .monotonic
+                .since(Monotonic(0).after(self.scenario.faults_until))
+                .as_secs(),
+            happenings: self.happenings,
             wan_bytes: self.wan.crossed_in_all(),
             pack_bytes: self.chosen_pack_bytes(),
             holders_lost: self.watch.holders_lost,
@@ -169,8 +259,10 @@ impl SiteWorld {
 
     /// Total length of the packs that some host's plan names: P of R70.
     fn chosen_pack_bytes(&self) -> u64 {
-        let chosen =
-            |payload: &&Payload| self.hosts.iter().any(|host| self.plans[host.plan].packs.contains(&payload.id()));
+        let wants = |plans: &std::collections::BTreeSet<usize>, payload: &Payload| {
+            plans.iter().any(|plan| self.plans[*plan].packs.contains(&payload.id()))
+        };
+        let chosen = |payload: &&Payload| self.hosts.iter().any(|host| wants(&host.plans, payload));
         self.payloads.iter().filter(chosen).map(|payload| payload.pack.length()).sum()
     }
 
@@ -198,6 +290,7 @@ impl SiteWorld {
             let at = self.chance.between(Duration::ZERO, until);
             self.agenda.after(at, Happening::Outage);
         }
+        self.plan_hazards();
     }
 
     /// Whether the weather is still bad.
@@ -247,10 +340,14 @@ impl SiteWorld {
             Happening::Lease(host, lease, held) => self.lease_arrives(host, *lease, held),
             Happening::ApproverLooks => self.approver_looks(),
             Happening::TechnicianLooks => self.technician_looks(),
+            Happening::Hazard(hazard) => self.hazard(hazard),
         }
     }
 
     fn note(&mut self, text: std::fmt::Arguments<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(text);
+        }
         self.trace.line(self.agenda.now().monotonic, text);
     }
 
@@ -269,10 +366,16 @@ impl SiteWorld {
         }
         self.process(who).handle_timeout(now);
         self.settle(who);
+        if who == Who::Station {
+            self.watch_station();
+        }
     }
 
     /// Carries out what a machine wants, and plans its next commit and deadline.
     fn settle(&mut self, who: Who) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.touch(who);
+        }
         match who {
             Who::Headquarters => self.perform_headquarters(),
             Who::Station => self.perform_station(),
@@ -282,7 +385,8 @@ impl SiteWorld {
         let (dirty, deadline, life) = (process.is_dirty(), process.deadline(), process.life());
         if dirty && self.planned_commits.get(&who) != Some(&life) {
             let slow = if self.stormy() && self.chance.happens(50) { 400 } else { 12 };
-            let takes = self.chance.between(Duration::from_millis(1), Duration::from_millis(slow));
+            let slower = if let Who::Host(number) = who { self.slowness(number) } else { 1 };
+            let takes = self.chance.between(Duration::from_millis(1), Duration::from_millis(slow)) * slower;
             self.planned_commits.insert(who, life);
             self.agenda.after(takes, Happening::Commit(who, life));
         }
@@ -298,12 +402,30 @@ impl SiteWorld {
         if !self.process(who).is_up() {
             return;
         }
-        self.note(format_args!("{who:?} dies"));
+        self.note(format_args!("{who} dies"));
         self.watch.crashes += 1;
         self.count_lost_holders(who);
+        if let Who::Host(number) = who {
+            self.count_lost_host(number);
+        }
         let mut chance = self.chance.clone();
         self.process(who).crash(&mut chance);
         self.chance = chance;
+        self.bury(who);
+        let back = self.chance.between(Duration::from_millis(200), Duration::from_secs(90));
+        self.agenda.after(back, Happening::Restart(who));
+    }
+
+    /// A process ends in good order.
+    fn stop(&mut self, who: Who) {
+        self.note(format_args!("{who} stops"));
+        self.process(who).stop();
+        self.bury(who);
+    }
+
+    /// What goes with a process that has ended.
+    fn bury(&mut self, who: Who) {
+        self.drop_frozen(who);
         self.planned_wakes.remove(&who);
         self.planned_commits.remove(&who);
         match who {
@@ -318,21 +440,26 @@ impl SiteWorld {
                 self.disconnect(End::Host(number));
             }
         }
-        let back = self.chance.between(Duration::from_millis(200), Duration::from_secs(90));
-        self.agenda.after(back, Happening::Restart(who));
     }
 
     fn restart(&mut self, who: Who) {
-        if self.process(who).is_up() {
+        if self.process(who).is_up() || !self.may_start(who) {
             return;
         }
-        self.note(format_args!("{who:?} starts"));
+        self.note(format_args!("{who} starts"));
         match who {
             Who::Headquarters => self.start_headquarters(),
             Who::Station => self.start_station(),
             Who::Host(number) => self.start_host(number),
         }
         self.settle(who);
+    }
+
+    /// Everybody dials everybody again.
+    fn connect_everybody(&mut self) {
+        for number in (0..self.hosts.len()).filter(|number| self.hosts[*number].machine.is_up()).collect::<Vec<_>>() {
+            self.connect_host(number);
+        }
     }
 
     fn host_number(&self, node: NodeId) -> Option<usize> {

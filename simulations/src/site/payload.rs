@@ -81,6 +81,17 @@ impl PackStore {
         self.frames.get(&index).map(|(bytes, _)| bytes.as_slice())
     }
 
+    /// Every frame with its bytes as they were written.
+    pub fn frames(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.frames.iter().map(|(index, (bytes, _))| (*index, bytes.as_slice()))
+    }
+
+    /// Changes a byte of the first frame that is held, as no machine may; says whether there was one.
+    pub(super) fn spoil(&mut self) -> bool {
+        let first = self.frames.values_mut().next();
+        first.and_then(|(bytes, _)| bytes.first_mut()).map(|byte| *byte ^= 1).is_some()
+    }
+
     /// Makes everything durable.
     pub fn sync(&mut self) {
         self.synced = true;

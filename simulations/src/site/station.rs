@@ -1,5 +1,5 @@
 //! The runtime around the site's machine: messages, surveys, plans, the router's driver, leases.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
     charter::Lease,
@@ -23,7 +23,8 @@ use super::{
     trust::{Trust, site_name},
 };
 use crate::{
-    checkers::durability::Acknowledged,
+    checkers::{bounds, durability::Acknowledged},
+    scenario::SiteScenario,
     world::{
         driven::{Driven, Process},
         router::{INTERFACE, MAP_NAME, Router},
@@ -50,17 +51,18 @@ struct LeaseBook {
 
 const LEASE_LIFE: Duration = Duration::from_secs(30);
 
-fn setup(trust: &Trust) -> SiteSetup {
+fn setup(trust: &Trust, scenario: &SiteScenario) -> SiteSetup {
+    let rows_survive_restart = scenario.hazards.router_wipes == 0;
     let properties =
-        DriverProperties { conditional_create: true, atomic_rows: true, rows_survive_restart: true, reads_back: true };
+        DriverProperties { conditional_create: true, atomic_rows: true, rows_survive_restart, reads_back: true };
     let charter = trust.authority.charter();
     let addresses = AddressSetup::new(charter.epoch(), INTERFACE, MAP_NAME, properties);
     SiteSetup { station: StationSetup::of(charter), addresses: addresses.expect("the first epoch fits a row index") }
 }
 
 impl StationNode {
-    pub fn new(trust: &Trust, now: Now) -> Self {
-        let machine = Driven::new(setup(trust), now);
+    pub fn new(trust: &Trust, scenario: &SiteScenario, now: Now) -> Self {
+        let machine = Driven::new(setup(trust, scenario), now);
         Self { machine, directives: BTreeMap::new(), leases: LeaseBook::default() }
     }
 
@@ -69,9 +71,19 @@ impl StationNode {
         self.leases.holders.clear();
     }
 
-    /// Where a host's session stands, by the station's word.
-    pub fn stage(&self, node: NodeId) -> Option<Stage> {
-        self.directives.get(&node).map(|directive| directive.stage)
+    /// How a host's session ended, by the station's word; `None` while it goes on or a person is needed.
+    pub fn end(&self, node: NodeId) -> Option<Stage> {
+        let state = self.machine.machine()?.station().state();
+        let (_, session) = state.current(node)?;
+        let waits = session.attention.is_some() || state.hosts.get(&node).is_some_and(|host| host.suspect.is_some());
+        let end = session.end.as_ref().map(|end| end.stage)?;
+        (end != Stage::Complete || !waits).then_some(end)
+    }
+
+    /// What the router is to hold by the station's plan: mapped to inside address.
+    pub fn planned_mappings(&self) -> Option<BTreeMap<Ipv4Addr, Ipv4Addr>> {
+        let desired = self.machine.machine()?.addresses().state().desired();
+        Some(desired.values().map(|row| (row.mapped, row.inside)).collect())
     }
 
     /// The highest event of each session that the station holds.
@@ -84,15 +96,17 @@ impl StationNode {
 impl SiteWorld {
     pub(super) fn start_station(&mut self) {
         let now = self.agenda.now();
-        self.station.machine.start(setup(&self.trust), now);
+        self.station.machine.start(setup(&self.trust, &self.scenario), now);
+        self.watch.queue.forget();
         let check = self.watch.acknowledged.check_station(&self.station.events_held());
         self.watch.expect(check);
     }
 
-    fn station_input(&mut self, input: SiteInput) {
+    pub(super) fn station_input(&mut self, input: SiteInput) {
         let now = self.agenda.now();
         self.station.machine.handle(now, input);
         self.settle(Who::Station);
+        self.watch_station();
     }
 
     pub(super) fn station_did(&mut self, life: u32, input: SiteInput) {
@@ -121,8 +135,9 @@ impl SiteWorld {
     }
 
     fn send_directive(&mut self, number: usize, directive: Box<Directive>) {
+        let slowness = self.slowness(number);
         for way in self.lan().deliveries(&mut self.chance) {
-            self.agenda.after(way, Happening::Directive(number, directive.clone()));
+            self.agenda.after(way * slowness, Happening::Directive(number, directive.clone()));
         }
     }
 
@@ -153,8 +168,10 @@ impl SiteWorld {
 
     fn perform_station_output(&mut self, output: StationOutput) {
         match output {
-            StationOutput::SendDirective(node, directive) => {
+            StationOutput::SendDirective(node, mut directive) => {
                 let Some(number) = self.host_number(node) else { return };
+                self.sabotage_directive(number, &mut directive);
+                self.watch.expect(bounds::directive(&directive));
                 self.note(format_args!(
                     "the station directs host {number}: {} {:?} {:.60}",
                     directive.revision,
@@ -183,6 +200,7 @@ impl SiteWorld {
                 self.station_does(Duration::from_millis(5), Duration::from_millis(100), input);
             }
             StationOutput::SendSiteReport(draft) => {
+                self.sabotage_approvals(&draft);
                 let report = Box::new(draft.complete(site_name(), self.trust.warrant.clone()));
                 for way in self.wan_ways() {
                     self.agenda.after(way, Happening::SiteReport(report.clone()));
@@ -192,6 +210,10 @@ impl SiteWorld {
                 let html = format!("<!doctype html><title>{session}</title>");
                 let input = StationInput::ReportMade { session, html };
                 self.station_does(Duration::from_millis(5), Duration::from_millis(50), input);
+            }
+            StationOutput::Attention { session, text } => {
+                self.note(format_args!("the station wants attention for {session:?}: {text}"));
+                self.weather.silent_slots.extend(session.filter(|_| text.contains("is silent for")));
             }
             other => self.note(format_args!("the station says {other:?}")),
         }
@@ -231,6 +253,7 @@ impl SiteWorld {
     }
 
     pub(super) fn router_applies(&mut self, operation: RouterOperation, answer: Option<(u32, OperationId)>) {
+        let operation = self.sabotage_operation(operation);
         let result = self.router.apply(operation);
         if result.is_ok() {
             self.watch_mapping(operation);
@@ -283,10 +306,22 @@ impl SiteWorld {
         let state = machine.station().state();
         let failed = state.sessions.iter().filter(|(session, of)| {
             let ended = of.end.as_ref().map(|end| end.stage);
-            let again = matches!(ended, Some(Stage::RolledBack | Stage::Failed | Stage::Refused));
-            state.is_current(**session) && (of.attention.is_some() || again)
+            let again = matches!(ended, Some(Stage::RolledBack | Stage::Failed | Stage::Refused | Stage::Cancelled));
+            let suspect = state.hosts.get(&session.node).is_some_and(|host| host.suspect.is_some());
+            state.is_current(**session) && (of.attention.is_some() || suspect || again)
         });
         let failed: Vec<SessionId> = failed.map(|(session, _)| *session).collect();
+        let silent = state.sessions.iter().filter(|(_, of)| of.slot.is_some()).map(|(session, _)| *session);
+        let silent: Vec<SessionId> = silent.filter(|session| self.weather.silent_slots.contains(session)).collect();
+        // Who holds a slot and does not come back gives it up, as the station's notice says.
+        for session in silent {
+            let outside = self.host_number(session.node).is_some_and(|number| !self.weather.is_core(number));
+            if outside && !self.stormy() {
+                self.note(format_args!("the technician cancels {session}, which is silent"));
+                let by = "tom".to_owned();
+                self.station_input(SiteInput::Station(StationInput::Cancel { session, by }));
+            }
+        }
         for session in failed {
             if self.chance.happens(700) {
                 self.note(format_args!("the technician tries {} again", session.node.short()));

@@ -13,6 +13,8 @@ use crate::{scenario::SiteScenario, world::clock::WALL_START};
 /// Keys, charter and the judge that everybody shares.
 #[derive(Clone, Debug)]
 pub struct Trust {
+    /// The owner's key.
+    owner: SigningKey,
     /// Headquarters' node key.
     pub headquarters: SigningKey,
     /// An approver's key.
@@ -70,12 +72,31 @@ impl Trust {
                 sessions_max: scenario.sessions_max,
                 leased_bytes_max: scenario.leased_bytes_max,
             },
-            policies: SitePolicies::default(),
+            policies: SitePolicies {
+                approve_before_installation: scenario.hazards.approve_first,
+                on_denied: scenario.hazards.on_denied,
+                ..SitePolicies::default()
+            },
         };
         let authority = Authority::establish(PublicKey::of(&owner), Signed::sign(&charter, &owner));
         let authority = authority.expect("the owner signed a sound charter");
         let warrant = authority.sign_warrant(&station);
-        Self { headquarters, approver, station, authority, warrant }
+        Self { owner, headquarters, approver, station, authority, warrant }
+    }
+
+    /// The owner signs a charter with the next version, which designates another station (R4).
+    ///
+    /// # Panics
+    /// Never: the charter differs from a sound one in its version and its station.
+    pub fn move_station(&mut self) {
+        let mut charter = self.authority.charter().clone();
+        charter.former_stations.push((charter.station.node, charter.epoch()));
+        charter.version += 1;
+        self.station = key(u8::try_from(205 + charter.version % 40).unwrap_or(205));
+        charter.station.node = PublicKey::of(&self.station).0;
+        let taken = self.authority.take_charter(Signed::sign(&charter, &self.owner));
+        assert_eq!(taken, Ok(true), "the next charter is newer");
+        self.warrant = self.authority.sign_warrant(&self.station);
     }
 
     /// Headquarters' identity.

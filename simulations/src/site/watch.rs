@@ -1,13 +1,28 @@
 //! When which checker looks.
 use branchline_protocol::{
     ids::{PackId, PlanHash, SessionId},
-    session::Directive,
+    machine::Sequence,
+    session::{Directive, Stage},
 };
-use branchline_station_role::router::RouterOperation;
+use branchline_station_role::{
+    addresses::AddressState,
+    headquarters::HeadquartersState,
+    router::RouterOperation,
+    station::{SiteEvent, StationState},
+};
 
 use super::SiteWorld;
-use crate::checkers::{
-    Violation, addresses::AddressWatch, approval, content, durability::Acknowledged, ensure, line, progress, slots,
+use crate::{
+    checkers::{
+        Kind, Violation,
+        addresses::{AddressWatch, table_is_as_planned},
+        approval, bounds, content,
+        durability::Acknowledged,
+        ensure, line, progress,
+        queue::{self, QueueWatch},
+        slots,
+    },
+    world::driven::Process,
 };
 
 /// What the checkers remember.
@@ -17,7 +32,10 @@ pub(super) struct Watch {
     pub broken: Option<Violation>,
     pub acknowledged: Acknowledged,
     pub addresses: AddressWatch,
+    pub queue: QueueWatch,
     pub holders_lost: u64,
+    /// Frame bytes that the part of the site which can be reached has lost besides.
+    pub bytes_lost: u64,
     pub crashes: u64,
 }
 
@@ -34,36 +52,62 @@ impl SiteWorld {
     pub(super) fn watch_directive(&mut self, number: usize, directive: &Directive) {
         Acknowledged::note(&mut self.watch.acknowledged.events, directive.session, directive.events_durable);
         let node = self.hosts[number].node;
-        let check = ensure("a directive is for the host that gets it", directive.session.node == node, || {
-            format!("host {number} got a directive for {}", directive.session)
+        let check =
+            ensure(Kind::Sessions, "a directive is for the host that gets it", directive.session.node == node, || {
+                format!("host {number} got a directive for {}", directive.session)
+            });
+        self.watch.expect(check);
+    }
+
+    fn watch_approval(&mut self, what: &str, number: usize, plans: &[usize]) {
+        let bound = |plan: &usize| {
+            let script = &self.plans[*plan];
+            (script.plan, script.images.iter().copied().collect())
+        };
+        let plans: Vec<_> = plans.iter().map(bound).collect();
+        let journal = self.headquarters.machine.disk().records();
+        let check = approval::is_approved(what, self.hosts[number].node, &plans, journal);
+        self.watch.expect(check);
+    }
+
+    /// With any plan that the host ever had: an update keeps mapping and target while it is under way (R97).
+    fn watch_some_approval(&mut self, what: &str, number: usize) {
+        let plans: Vec<usize> = self.hosts[number].plans.iter().copied().collect();
+        self.watch_approval(what, number, &plans);
+    }
+
+    /// Which of a host's plans this is. With one payload two of the world's plans are the same.
+    fn plan_number(&self, number: usize, plan: PlanHash) -> Option<usize> {
+        self.hosts[number].plans.iter().copied().find(|known| self.plans[*known].plan == plan)
+    }
+
+    pub(super) fn watch_complete(&mut self, number: usize, session: SessionId, plan: PlanHash) {
+        let plans: Vec<usize> = self.plan_number(number, plan).into_iter().collect();
+        self.watch_approval("complete", number, &plans);
+        let has_plan = self.hosts[number].plan_is_installed(plan);
+        let check = ensure(Kind::Approvals, "complete means installed", has_plan, || {
+            format!("{session} is complete without {plan}")
         });
         self.watch.expect(check);
     }
 
-    fn watch_approval(&mut self, what: &str, number: usize, plan: PlanHash) {
-        let journal = self.headquarters.machine.disk().records();
-        let check = approval::is_approved(what, self.hosts[number].node, plan, journal);
-        self.watch.expect(check);
-    }
-
-    pub(super) fn watch_complete(&mut self, number: usize, session: SessionId, plan: PlanHash) {
-        self.watch_approval("complete", number, plan);
-        let has_plan = self.hosts[number].plan_is_installed(plan);
-        let check = ensure("complete means installed", has_plan, || format!("{session} is complete without {plan}"));
+    /// Looks at the router's table after any change of it.
+    pub(super) fn watch_table(&mut self) {
+        let now = self.agenda.now().monotonic;
+        let (rest, table, owners) = (self.address_rest(), self.router.own_mappings(), &self.owners);
+        let owner = |inside| owners.get(&inside).copied().unwrap_or(usize::MAX);
+        let check = self.watch.addresses.look(now, &table, owner, rest);
         self.watch.expect(check);
     }
 
     pub(super) fn watch_mapping(&mut self, operation: RouterOperation) {
-        let now = self.agenda.now().monotonic;
-        let rest = self.address_rest();
-        let table = self.router.mappings();
-        let check = self.watch.addresses.look(now, &table, rest);
-        self.watch.expect(check);
-        if let RouterOperation::Map { inside, .. } = operation
-            && let Some(number) = self.hosts.iter().position(|host| host.inside == inside)
-        {
-            let plan = self.plans[self.hosts[number].plan].plan;
-            self.watch_approval("mapped", number, plan);
+        self.watch_table();
+        if let RouterOperation::Map { row, inside, mapped } = operation {
+            let check = self.watch.addresses.row_made(row.raw(), inside, mapped);
+            self.watch.expect(check);
+            if let Some(number) = self.owners.get(&inside).copied() {
+                self.watch_some_approval("mapped", number);
+            }
         }
     }
 
@@ -71,21 +115,72 @@ impl SiteWorld {
         let numbers: Vec<usize> =
             self.headquarters.targets.iter().filter_map(|target| self.host_number(target.node)).collect();
         for number in numbers {
-            let plan = self.plans[self.hosts[number].plan].plan;
-            self.watch_approval("a target", number, plan);
+            self.watch_some_approval("a target", number);
         }
     }
 
     pub(super) fn watch_install(&mut self, number: usize, plan: PlanHash) {
-        let expected = self.plans[self.hosts[number].plan].plan;
-        let check = ensure("only the own plan is installed", plan == expected, || {
-            format!("host {number} installs {plan}, its plan is {expected}")
+        let known = self.plan_number(number, plan);
+        let check = ensure(Kind::Approvals, "only the own plan is installed", known.is_some(), || {
+            format!("host {number} installs {plan}, its plans are {:?}", self.hosts[number].plans)
         });
         self.watch.expect(check);
-        let busy: Vec<usize> =
-            self.hosts.iter().enumerate().filter(|(_, host)| host.installing.is_some()).map(|(n, _)| n).collect();
+        let packs = known.map(|plan| self.plans[plan].packs.clone()).unwrap_or_default();
+        for payload in self.payloads.iter().filter(|payload| packs.contains(&payload.id())) {
+            let store = self.hosts[number].store.get(&payload.id());
+            let check = content::whole_packs_are_installed(number, store, payload);
+            self.watch.expect(check);
+        }
+        if let Some(plan) = known.filter(|_| self.scenario.hazards.approve_first) {
+            self.watch_approval("being installed", number, &[plan]);
+        }
+        let busy: Vec<usize> = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, host)| host.installing.is_some() && !host.excused)
+            .map(|(n, _)| n)
+            .collect();
         let check = slots::slots_are_kept(&busy, self.scenario.sessions_max);
         self.watch.expect(check);
+        let members = busy.iter().filter(|number| self.scenario.cluster && **number < 2).count();
+        let check = ensure(Kind::Sessions, "members of a cluster are changed one at a time", members <= 1, || {
+            format!("hosts {busy:?} install at the same time; 0 and 1 are one cluster")
+        });
+        self.watch.expect(check);
+    }
+
+    /// Looks at the station after each of its inputs.
+    pub(super) fn watch_station(&mut self) {
+        let Some(machine) = self.station.machine.machine() else { return };
+        let state = machine.station().state();
+        for host in self.hosts.iter_mut().filter(|host| host.installing.is_some()) {
+            // A slot belongs to a session; one that people have ended has none, though its installation is finished.
+            let end = state.current(host.node).and_then(|(_, session)| session.end.as_ref());
+            host.excused |= end.is_some_and(|end| matches!(end.stage, Stage::Cancelled | Stage::Withdrawn));
+        }
+        let places = queue::places(machine.station());
+        let bounds = bounds::station(machine);
+        if machine.station().standing_down().is_none() {
+            let check = self.watch.queue.look(places, self.scenario.sessions_max as usize);
+            self.watch.expect(check);
+        }
+        self.watch.expect(bounds);
+    }
+
+    pub(super) fn watch_host(&mut self, number: usize) {
+        let check = self.hosts[number].machine.machine().map_or(Ok(()), bounds::host);
+        self.watch.expect(check);
+    }
+
+    /// Every frame on a host's disk, whether it counts or not.
+    pub(super) fn watch_store(&self, number: usize) -> Result<(), Violation> {
+        for payload in &self.payloads {
+            if let Some(store) = self.hosts[number].store.get(&payload.id()) {
+                content::kept_frames_are_good(number, store, payload)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn watch_held_frames(&mut self, number: usize, pack: PackId) {
@@ -97,34 +192,79 @@ impl SiteWorld {
     }
 
     pub(super) fn watch_line(&mut self) {
-        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes());
+        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes() + self.watch.bytes_lost);
         let check = line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max);
         self.watch.expect(check);
     }
 
     fn outcomes(&self) -> Vec<progress::Outcome> {
-        let table = self.router.mappings();
+        let table = self.router.own_mappings();
+        let expected = |number: usize| {
+            if self.weather.withdrawn.contains(&number) {
+                Stage::Withdrawn
+            } else if self.is_denied(number) {
+                Stage::Denied
+            } else {
+                Stage::Complete
+            }
+        };
         let outcome = |(number, host): (usize, &super::host::HostNode)| progress::Outcome {
-            denied: self.is_denied(number),
-            stage: self.station.stage(host.node),
+            host: number,
+            expected: expected(number),
+            stage: self.station.end(host.node),
             mapped: table.values().any(|inside| *inside == host.inside),
             target: self.headquarters.targets.iter().any(|target| target.node == host.node),
         };
-        self.hosts.iter().enumerate().map(outcome).collect()
+        let core = self.hosts.iter().enumerate().filter(|(number, _)| self.weather.is_core(*number));
+        core.map(outcome).collect()
     }
 
+    /// Whether everybody in the core is where it belongs, and the router as planned.
     pub(super) fn all_done(&self) -> bool {
         self.outcomes().into_iter().all(progress::Outcome::is_right)
+            && self.station.planned_mappings().is_some_and(|planned| planned == self.router.own_mappings())
     }
 
-    pub(super) fn watch_at_the_end(&self) -> Result<(), Violation> {
+    pub(super) fn watch_at_the_end(&mut self) -> Result<(), Violation> {
+        self.sabotage_the_end();
         progress::everybody_is_done(&self.outcomes())?;
+        let planned = self.station.planned_mappings().unwrap_or_default();
+        table_is_as_planned(&planned, &self.router.own_mappings())?;
         self.watch.acknowledged.check_headquarters(self.headquarters.machine.disk().records())?;
         self.watch.acknowledged.check_station(&self.station.events_held())?;
-        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes());
-        line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max)?;
-        let hosts = self.outcomes().iter().filter(|outcome| !outcome.denied).count();
-        let rows = self.router.mappings().len();
-        ensure("the router holds exactly the mapped hosts", rows == hosts, || format!("{rows} rows for {hosts} hosts"))
+        self.watch_folds()?;
+        for number in 0..self.hosts.len() {
+            self.watch_store(number)?;
+        }
+        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes() + self.watch.bytes_lost);
+        line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max)
+    }
+
+    /// What a machine knows is the fold of its journal.
+    fn watch_folds(&mut self) -> Result<(), Violation> {
+        let property = "the state is the fold of the journal";
+        self.station.machine.commit();
+        self.headquarters.machine.commit();
+        if let Some(machine) = self.station.machine.machine() {
+            let (mut sessions, mut addresses, mut sequence) = (StationState::default(), AddressState::default(), 0);
+            for record in self.station.machine.disk().records() {
+                match &record.event {
+                    SiteEvent::Station(event) => {
+                        sequence += 1;
+                        sessions.apply(Sequence(sequence), event);
+                    }
+                    SiteEvent::Address(event) => addresses.apply(event),
+                }
+            }
+            let same = *machine.station().state() == sessions && *machine.addresses().state() == addresses;
+            ensure(Kind::Durability, property, same, || "the station recovers to another state".to_owned())?;
+        }
+        if let Some(machine) = self.headquarters.machine.machine() {
+            let mut state = HeadquartersState::default();
+            self.headquarters.machine.disk().records().iter().for_each(|record| state.apply(&record.event));
+            let same = *machine.state() == state;
+            ensure(Kind::Durability, property, same, || "headquarters recovers to another state".to_owned())?;
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 
 use branchline_protocol::{
     machine::{Deadline, Journaled, Sequenced},
-    time::{Monotonic, Now},
+    time::{Monotonic, Now, UnixSeconds},
 };
 
 use super::{chance::Chance, disk::Disk};
@@ -21,6 +21,8 @@ where
     life: u32,
     /// When this life began: a machine's monotonic clock starts anew with each process.
     born: Monotonic,
+    /// How far this machine's wall clock is off, in seconds.
+    wall_offset: i64,
 }
 
 impl<M: Journaled> Driven<M>
@@ -29,8 +31,8 @@ where
 {
     /// A machine that has never run.
     pub fn new(setup: M::Setup, now: Now) -> Self {
-        let mut driven =
-            Self { machine: None, disk: Disk::default(), held: VecDeque::new(), life: 0, born: Monotonic(0) };
+        let (machine, held) = (None, VecDeque::new());
+        let mut driven = Self { machine, disk: Disk::default(), held, life: 0, born: Monotonic(0), wall_offset: 0 };
         driven.start(setup, now);
         driven
     }
@@ -74,7 +76,14 @@ where
     }
 
     fn local(&self, now: Now) -> Now {
-        Now { monotonic: Monotonic(now.monotonic.0.saturating_sub(self.born.0)), wall: now.wall }
+        let monotonic = Monotonic(now.monotonic.0.saturating_sub(self.born.0));
+        Now { monotonic, wall: UnixSeconds(now.wall.0.saturating_add_signed(self.wall_offset)) }
+    }
+
+    /// Loses everything that was durable, as no disk may.
+    pub(crate) fn lose_everything(&mut self) {
+        self.disk = Disk::default();
+        self.held.clear();
     }
 
     fn collect(&mut self) {
@@ -105,6 +114,10 @@ pub trait Process {
     fn handle_timeout(&mut self, now: Now);
     /// It dies.
     fn crash(&mut self, chance: &mut Chance);
+    /// It ends in good order: what was written is durable.
+    fn stop(&mut self);
+    /// Puts the wall clock off by so many seconds.
+    fn set_wall_offset(&mut self, seconds: i64);
 }
 
 impl<M: Journaled> Process for Driven<M>
@@ -145,5 +158,15 @@ where
         self.machine = None;
         self.held.clear();
         self.disk.crash(chance);
+    }
+
+    fn stop(&mut self) {
+        self.disk.commit();
+        self.machine = None;
+        self.held.clear();
+    }
+
+    fn set_wall_offset(&mut self, seconds: i64) {
+        self.wall_offset = seconds;
     }
 }

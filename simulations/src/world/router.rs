@@ -91,13 +91,47 @@ impl Router {
         }
     }
 
+    /// Somebody maps an address by hand, under an index that is not ours; says whether the router took it.
+    pub fn add_by_hand(&mut self, mapped: Ipv4Addr, inside: Ipv4Addr) -> bool {
+        self.add("by hand", u32::from(mapped.octets()[3]), mapped, inside)
+    }
+
+    /// Adds a row that no machine asked for, past the rule that no address is mapped twice.
+    pub(crate) fn add(&mut self, name: &str, index: u32, mapped: Ipv4Addr, inside: Ipv4Addr) -> bool {
+        let key = RowKey { interface: INTERFACE, index };
+        let taken = |row: &NatRow| row.mapped.is_some_and(|range| range.contains(mapped));
+        let free = !self.table.rows.contains_key(&key) && !self.table.rows.values().any(taken);
+        if free {
+            self.table.rows.insert(key, NatRow::one_to_one(name, inside, mapped));
+        }
+        free
+    }
+
+    /// Forgets the whole table.
+    pub fn wipe(&mut self) {
+        self.table.rows.clear();
+    }
+
+    /// Removes the row of one mapped address.
+    pub(crate) fn lose(&mut self, mapped: Ipv4Addr) {
+        self.table.rows.retain(|_, row| row.mapped.is_none_or(|range| !range.contains(mapped)));
+    }
+
     /// What is mapped now: mapped address to inside address.
-    ///
+    pub fn mappings(&self) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
+        self.mappings_where(|_| true)
+    }
+
+    /// What the site's station has mapped; rows that people made are left out.
+    pub fn own_mappings(&self) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
+        self.mappings_where(|row| row.name == MAP_NAME)
+    }
+
     /// # Panics
     /// Where two rows share a mapped address: the model itself would be wrong.
-    pub fn mappings(&self) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
+    fn mappings_where(&self, wanted: impl Fn(&NatRow) -> bool) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
         let mut mappings = BTreeMap::new();
-        for row in self.table.rows.values() {
+        for row in self.table.rows.values().filter(|row| wanted(row)) {
             if let (Some(mapped), Some(inside)) = (row.mapped, row.inside) {
                 assert!(mappings.insert(mapped.first, inside.first).is_none(), "two rows share {}", mapped.first);
             }

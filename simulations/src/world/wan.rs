@@ -11,13 +11,16 @@ pub struct Wan {
     free_at: Monotonic,
     down_until: Monotonic,
     crossed: BTreeMap<PackId, u64>,
+    /// Every frame is counted twice: a sabotage.
+    pub(crate) doubled: bool,
 }
 
 impl Wan {
     /// An idle line.
     pub fn new(rate_bytes_per_second: u64) -> Self {
         let (free_at, down_until) = (Monotonic(0), Monotonic(0));
-        Self { rate_bytes_per_second: rate_bytes_per_second.max(1), free_at, down_until, crossed: BTreeMap::new() }
+        let rate_bytes_per_second = rate_bytes_per_second.max(1);
+        Self { rate_bytes_per_second, free_at, down_until, crossed: BTreeMap::new(), doubled: false }
     }
 
     /// The line is down from now until `until`: nothing is sent, what is under way still arrives.
@@ -32,7 +35,7 @@ impl Wan {
 
     /// Sends `bytes` of a pack behind all that was sent before, and says when the last of them arrives.
     pub fn send_frame(&mut self, now: Monotonic, pack: PackId, bytes: u64) -> Monotonic {
-        *self.crossed.entry(pack).or_default() += bytes;
+        *self.crossed.entry(pack).or_default() += if self.doubled { 2 * bytes } else { bytes };
         let begin = now.max(self.free_at).max(self.down_until);
         let microseconds = bytes.saturating_mul(1_000_000) / self.rate_bytes_per_second;
         self.free_at = begin.after(Duration::from_micros(microseconds));

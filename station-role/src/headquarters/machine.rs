@@ -373,7 +373,8 @@ impl HeadquartersMachine {
         let dockets = self.state.sites.values().flat_map(|state| state.desk.dockets());
         let earliest = dockets.filter_map(|(_, docket)| docket.asks_again_at()).min();
         self.next_expiry = earliest.map(|until| {
-            let wait = Duration::from_secs(until.0.saturating_sub(now.wall.0));
+            // The wall clock may be set meanwhile, so that no wait that it measured is trusted for long.
+            let wait = Duration::from_secs(until.0.saturating_sub(now.wall.0).min(limits::DELAY_LOOK_SECONDS));
             Deadline { at: now.monotonic.after(wait), reason: "ask again about a delayed host" }
         });
     }

@@ -278,6 +278,25 @@ fn a_delay_that_ends_asks_a_person_again_and_never_approves() {
     assert_eq!(hq.report(asking(&[1])).approvals.len(), 1);
 }
 
+/// Found by the fault simulation (seed 182 of its first night): the wall clock was half a day behind when the wait was
+/// measured, and was put right later.
+#[test]
+fn a_delay_ends_in_time_though_the_wall_clock_was_behind_for_a_while() {
+    let action = RuleAction::Delay { reason: "night shift".into(), seconds: Some(60) };
+    let mut hq = Loop::new(vec![ApprovalRule { action, ..approve_rule() }]);
+    hq.now.wall = UnixSeconds(100_000);
+    hq.report(asking(&[1]));
+    hq.now.wall = UnixSeconds(50_000);
+    hq.now.monotonic = hq.machine.poll_timeout().unwrap().at;
+    hq.machine.handle_timeout(hq.now);
+    hq.now.wall = UnixSeconds(100_200);
+    let again = hq.machine.poll_timeout().unwrap().at;
+    assert!(again <= hq.now.monotonic.after(std::time::Duration::from_secs(60)), "{again:?}");
+    hq.now.monotonic = again;
+    hq.machine.handle_timeout(hq.now);
+    assert_eq!(hq.machine.pending_approvals()[0].standing, RequestStanding::Pending { asked_again: true });
+}
+
 #[test]
 fn rules_decide_only_what_they_match_in_all_conditions() {
     let mut hq = Loop::new(vec![approve_rule()]);

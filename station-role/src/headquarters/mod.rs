@@ -31,6 +31,6 @@ pub mod words;
 
 pub use configuration::{ApprovalRule, HeadquartersConfiguration, PoolEntry, RuleAction};
 pub use machine::HeadquartersMachine;
-pub use state::HeadquartersEvent;
+pub use state::{HeadquartersEvent, HeadquartersState};
 pub use targets::{Target, render_targets};
 pub use words::{HeadquartersInput, HeadquartersOutput, HeadquartersSetup, Selector};

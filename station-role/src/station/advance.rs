@@ -326,13 +326,14 @@ impl StationMachine {
     /// Tells people of hosts that hold a slot and are silent.
     fn watch_slots(&mut self, now: Now) {
         let silence = self.setup.timing.slot_silence;
-        let silent: Vec<(SessionId, String)> = self
-            .contacts
-            .iter()
-            .filter(|(_, contact)| contact.heard_at.after(silence) <= now.monotonic)
-            .filter_map(|(node, _)| self.state.current(*node))
-            .filter(|(_, session)| session.slot.is_some())
-            .map(|(id, _)| (id, self.state.hosts.get(&id.node).map_or_else(String::new, |host| host.host_name.clone())))
+        // Whoever was not heard since the station started may have died before that.
+        let heard_at = |node| self.contacts.get(node).map_or(self.started_at, |contact| contact.heard_at);
+        let holders = self.state.sessions.iter().filter(|(_, session)| session.slot.is_some());
+        let silent: Vec<(SessionId, String)> = holders
+            .filter(|(id, _)| heard_at(&id.node).after(silence) <= now.monotonic)
+            .map(|(id, _)| {
+                (*id, self.state.hosts.get(&id.node).map_or_else(String::new, |host| host.host_name.clone()))
+            })
             .collect();
         for (session, name) in silent {
             let text = format!(

@@ -243,6 +243,9 @@ impl StationMachine {
             });
         if news {
             self.journal(StationEvent::Mapped { at: now.wall, node, mapped });
+            // At another address everything is verified anew, and the report is made anew as well.
+            let current = self.state.current(node).filter(|(_, session)| !session.verified).map(|(id, _)| id);
+            current.map(|session| self.asked.remove(&session));
         }
     }
 

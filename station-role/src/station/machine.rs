@@ -65,6 +65,8 @@ pub struct StationMachine {
     /// Hosts of ended sessions that have not confirmed the last order, and until when that is waited for; `None` once
     /// it is not waited for any more.
     pub(super) withdrawing: BTreeMap<NodeId, Option<Monotonic>>,
+    /// When this run began.
+    pub(super) started_at: Monotonic,
     pub(super) site_dirty: bool,
     pub(super) site_report_at: Monotonic,
     pub(super) site_reported_at: Option<Monotonic>,
@@ -245,6 +247,7 @@ impl Journaled for StationMachine {
             queue_dirty: true,
             slots_allowed_before: 0,
             withdrawing: BTreeMap::new(),
+            started_at: now.monotonic,
             site_dirty: true,
             site_report_at: now.monotonic,
             site_reported_at: None,

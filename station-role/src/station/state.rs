@@ -231,6 +231,27 @@ pub struct StationState {
     pub sessions: BTreeMap<SessionId, Session>,
 }
 
+impl Session {
+    /// Whatever was verified was verified at another mapped address: nothing claims success at the new one before
+    /// headquarters has probed it (R94, R95).
+    pub(super) fn verify_again(&mut self) {
+        self.begin_attempt();
+        if std::mem::take(&mut self.verified) {
+            self.html = None;
+            if self.end.as_ref().is_some_and(|end| end.stage == Stage::Complete) {
+                self.end = None;
+            }
+        }
+    }
+
+    /// Forgets what an attempt at verification found.
+    pub(super) fn begin_attempt(&mut self) {
+        self.attempt += 1;
+        self.checked = None;
+        (self.probed, self.probe) = (None, None);
+    }
+}
+
 impl StationState {
     /// The session of a host's present generation.
     pub fn current(&self, node: NodeId) -> Option<(SessionId, &Session)> {

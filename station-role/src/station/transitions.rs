@@ -67,18 +67,11 @@ impl Session {
             }
         }
     }
-
-    /// Forgets what an attempt at verification found.
-    fn begin_attempt(&mut self) {
-        self.attempt += 1;
-        self.checked = None;
-        (self.probed, self.probe) = (None, None);
-    }
 }
 
 impl StationState {
     /// Folds one event that has the place `sequence` in the journal.
-    pub(super) fn apply(&mut self, sequence: Sequence, event: &StationEvent) {
+    pub fn apply(&mut self, sequence: Sequence, event: &StationEvent) {
         match event {
             StationEvent::EpochEntered { epoch, .. } => self.enter_epoch(*epoch),
             StationEvent::TokenCreated { token } => {
@@ -198,8 +191,14 @@ impl StationState {
 
     fn map(&mut self, sequence: Sequence, node: NodeId, mapped: std::net::Ipv4Addr) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
-        host.mapped = Some(mapped);
+        let before = host.mapped.replace(mapped);
+        let session = SessionId { node, generation: host.generation };
         self.touch_all(sequence, node);
+        if before.is_some_and(|before| before != mapped)
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.verify_again();
+        }
     }
 
     /// The host's mapping goes, and with it that of all of its generations.

@@ -93,6 +93,40 @@ fn a_delay_holds_with_its_reason_and_its_end_asks_again() {
     run_to(&mut world, 1, Stage::Complete);
 }
 
+/// Found by the fault simulation (seed 1067 of its first night): a host died with the only slot, then the station
+/// restarted, and nobody was ever told that the slot was not coming back.
+#[test]
+fn people_are_told_of_a_silent_slot_though_the_station_has_restarted_since() {
+    let mut world = World::new(6, &[Fate::Completes], 1);
+    run_to(&mut world, 1, Stage::Installing);
+    world.crash_station();
+    world.now.monotonic = world.now.monotonic.after(std::time::Duration::from_secs(890));
+    world.tell_station(StationInput::RouterTrouble(None));
+    assert!(!world.attentions.iter().any(|text| text.contains("is silent for")), "{:?}", world.attentions);
+    world.now.monotonic = world.now.monotonic.after(std::time::Duration::from_secs(20));
+    world.tell_station(StationInput::RouterTrouble(None));
+    assert!(world.attentions.iter().any(|text| text.contains("is silent for")), "{:?}", world.attentions);
+}
+
+/// Found by the fault simulation (seed 137 of its first night): somebody had mapped the host's address by hand, the
+/// router gave it another one, and the host went out of monitoring without a word.
+#[test]
+fn a_complete_host_at_another_mapped_address_is_verified_there_anew() {
+    let mut world = World::new(5, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+    let inside = world.station.machine.state().hosts[&node(1)].inside;
+    let mapped = Ipv4Addr::new(198, 51, 100, 250);
+    let attempt = world.station.machine.state().sessions[&world.current(1)].attempt;
+    world.tell_station(StationInput::Mapped { node: node(1), inside, mapped });
+    assert_ne!(world.stage(1), Stage::Complete, "nothing was seen at the new address yet");
+    run_to(&mut world, 1, Stage::Complete);
+    let session = &world.station.machine.state().sessions[&world.current(1)];
+    assert!(session.attempt > attempt && session.probed == Some(vec![]), "probed anew");
+    let view = world.station.machine.session(world.current(1)).unwrap();
+    assert_eq!((view.mapped, view.reason.contains("198.51.100.250")), (Some(mapped), true), "{}", view.reason);
+}
+
 #[test]
 fn a_denied_host_is_marked_and_its_agent_treated_by_policy() {
     for (action, expected) in
