@@ -12,7 +12,7 @@ const CASES: &str = include_str!("seeds.txt");
 
 fn cases() -> Vec<u64> {
     let lines = CASES.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter(|line| !line.is_empty()).map(|line| line.parse().unwrap()).collect()
+    lines.filter(|line| !line.is_empty()).map(|line| line.parse().expect("a case is a number")).collect()
 }
 
 /// Runs seeds; says of each that fails how to look at it.

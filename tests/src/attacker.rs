@@ -244,12 +244,12 @@ async fn run(
                 }
             },
             event = swarm.select_next_some() => match event {
-                SwarmEvent::Behaviour(Event::Message { peer: from, message: Message::Request { request, channel, .. }, .. }) => {
-                    if node_id(&from) == Some(victim) {
-                        let answer = answer(&script, &request, &reports);
-                        let bytes = codec::encode(&answer, CONTROL_MESSAGE_BYTES_MAX).unwrap_or_default();
-                        let _ = swarm.behaviour_mut().send_response(channel, bytes);
-                    }
+                SwarmEvent::Behaviour(Event::Message { peer: from, message: Message::Request { request, channel, .. }, .. })
+                    if node_id(&from) == Some(victim) =>
+                {
+                    let answer = answer(&script, &request, &reports);
+                    let bytes = codec::encode(&answer, CONTROL_MESSAGE_BYTES_MAX).unwrap_or_default();
+                    let _ = swarm.behaviour_mut().send_response(channel, bytes);
                 }
                 SwarmEvent::Behaviour(Event::Message { message: Message::Response { request_id, response }, .. }) => {
                     if let Some(answer) = asked.remove(&request_id) {

@@ -36,7 +36,7 @@ pub const DECODERS: [Decoder; 13] = [
             && patch.header().base_length <= 1 << 16
         {
             let header = patch.header();
-            let base: Vec<u8> = (0..header.base_length).map(|at| (at * 31 >> 3) as u8).collect();
+            let base: Vec<u8> = (0..header.base_length).map(|at| ((at * 31) >> 3) as u8).collect();
             let mut target = Vec::new();
             let limit = header.target_length.min(1 << 20);
             let _ = patch.apply(&base[..], header.base, Bounded { sink: &mut target, left: limit });

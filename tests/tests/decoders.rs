@@ -53,7 +53,7 @@ proptest! {
 
 /// A patch for the base that the decoder `patch` makes of a length.
 fn sample_patch() -> Vec<u8> {
-    let base: Vec<u8> = (0..9000_u64).map(|at| (at * 31 >> 3) as u8).collect();
+    let base: Vec<u8> = (0..9000_u64).map(|at| ((at * 31) >> 3) as u8).collect();
     let mut target = base[1000..8000].to_vec();
     target[5000] ^= 9;
     target.extend(b"and something new");
@@ -81,7 +81,7 @@ fn sample_patch() -> Vec<u8> {
 fn the_sample_patch_is_one() {
     let patch = sample_patch();
     let opened = Patch::open(&patch[..]).unwrap();
-    let base: Vec<u8> = (0..9000_u64).map(|at| (at * 31 >> 3) as u8).collect();
+    let base: Vec<u8> = (0..9000_u64).map(|at| ((at * 31) >> 3) as u8).collect();
     opened.apply(&base[..], opened.header().base, std::io::sink()).unwrap();
 }
 

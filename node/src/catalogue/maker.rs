@@ -240,7 +240,7 @@ fn preset(old: &[u8], matches: &[Match], extra: usize) -> Vec<PresetRange> {
     let mut used: Vec<Range<usize>> = matches.iter().map(|it| it.old..it.old + it.length).collect();
     used.sort_by_key(|range| range.start);
     let (mut gaps, mut end) = (Vec::new(), 0);
-    for range in used.into_iter().chain([old.len()..old.len()]) {
+    for range in used.into_iter().chain(std::iter::once(old.len()..old.len())) {
         if range.start > end {
             gaps.push(end..range.start);
         }

@@ -190,10 +190,10 @@ impl Service {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.gone(&peer_id, "the connection was closed").await;
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
-                if !self.swarm.is_connected(&peer_id) {
-                    self.gone(&peer_id, &error.to_string()).await;
-                }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. }
+                if !self.swarm.is_connected(&peer_id) =>
+            {
+                self.gone(&peer_id, &error.to_string()).await;
             }
             SwarmEvent::Behaviour(ControlBehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 for (peer, address) in found {

@@ -6,7 +6,7 @@ use super::{
     random::{Purpose, SiteRandom},
     scenario::{Rollout, Scenario, Site, WanTcp},
     tcp,
-    units::{NEVER, Rate, Time, Volume, rate, time, volume},
+    units::{Rate, Time, Volume, rate, time, volume},
 };
 
 /// After a station failed, so long nobody gives slots or leases: its leases end (10 s), the electors notice and a
@@ -173,5 +173,5 @@ impl SitePlan {
 /// When nobody gives slots and leases, in a site whose station fails.
 pub(crate) fn outage(site: &Site) -> Option<(Time, Time)> {
     let fails = time(site.station_fails_at_seconds?);
-    Some((fails, fails.saturating_add(time(TAKEOVER_SECONDS)).min(NEVER)))
+    Some((fails, fails.saturating_add(time(TAKEOVER_SECONDS))))
 }

@@ -141,8 +141,8 @@ impl<B: ReadAt + ?Sized, P: ReadAt + ?Sized, W: Write> Run<'_, B, P, W> {
         let before = self.target.written;
         let copy = self.copies.number()?;
         let difference = self.difference_lengths.number()?;
-        self.from_base(copy, false)?;
-        self.from_base(difference >> 1, true)?;
+        self.take_base(copy, false)?;
+        self.take_base(difference >> 1, true)?;
         if difference & 1 == 1 {
             let extra = self.extra_lengths.number()?;
             self.extra(extra)?;
@@ -159,7 +159,7 @@ impl<B: ReadAt + ?Sized, P: ReadAt + ?Sized, W: Write> Run<'_, B, P, W> {
         Ok(())
     }
 
-    fn from_base(&mut self, length: u64, changed: bool) -> Result<(), PatchError> {
+    fn take_base(&mut self, length: u64, changed: bool) -> Result<(), PatchError> {
         if length > self.target.length - self.target.written {
             return self.refuse("it writes beyond the end of its target");
         }
