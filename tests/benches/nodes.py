@@ -186,8 +186,7 @@ class Branchline(Tool):
         station = self.home("station")
         self.until(lambda: len(ask(station, "status")["neighbours"]) >= len(self.site.hosts) + 1, "all members")
         self.until(lambda: self.catalogue_is_everywhere(), "the catalogue at every host")
-        ask(station, {"packs": {"stage": {"pack": self.pack, "staging": "fetched", "here": True}}})
-        ask(station, {"packs": {"wait": self.pack}})
+        self.fill_station()
         answer = ask(station, {"packs": {"stage": {"pack": self.pack, "staging": "prepared", "here": False}}})
         refusals = [member for member in answer["members"] if member["refusal"]]
         if refusals or len(answer["members"]) != len(self.site.hosts):
@@ -199,6 +198,12 @@ class Branchline(Tool):
         for host in self.site.hosts:
             call = Call(self.home(host), {"packs": {"wait": self.pack}})
             self.selector.register(call.socket, selectors.EVENT_READ, (host, call))
+
+    def fill_station(self):
+        """The station has the pack before the clock starts, as a seed has the file."""
+        station = self.home("station")
+        ask(station, {"packs": {"stage": {"pack": self.pack, "staging": "fetched", "here": True}}})
+        ask(station, {"packs": {"wait": self.pack}})
 
     def go(self):
         self.staging = Call(self.home("station"),

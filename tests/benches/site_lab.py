@@ -91,8 +91,8 @@ class Process:
 class Site:
     """A seed (the lab's station) and N hosts on one switch, every port shaped both ways."""
 
-    def __init__(self, name, hosts, rate, slow_half):
-        self.name, self.rate = name, rate
+    def __init__(self, name, hosts, rate, slow_half, wan="1gbit"):
+        self.name, self.rate, self.wan = name, rate, wan
         self.hosts = [f"host{number}" for number in range(1, hosts + 1)]
         self.slow = set(self.hosts[hosts // 2:]) if slow_half else set()
         self.rates = {host: rate / 5 if host in self.slow else rate for host in self.hosts}
@@ -106,7 +106,7 @@ class Site:
 
     def __enter__(self):
         self.lab("down")
-        self.lab("up", "--hosts", str(len(self.hosts)), "--lan", f"{self.rate}mbit", "--wan", "1gbit")
+        self.lab("up", "--hosts", str(len(self.hosts)), "--lan", f"{self.rate}mbit", "--wan", self.wan)
         self.facts = json.loads(self.lab("facts"))
         for host in sorted(self.slow):
             for space, device in ((host, "eth0"), ("switch", f"port-{host}")):

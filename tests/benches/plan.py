@@ -1,0 +1,269 @@
+"""tests/bench plan: what the simulator predicts, beside what the site lab does.
+
+Each configuration is a site of real nodes in the lab: headquarters behind a shaped line, a station, N
+hosts. The clock runs from `packs stage` until the last host has the pack, verified and synced. The
+same site is written as a scenario, and `branchline simulate` says how long it takes and how many
+bytes cross which network, frame by frame.
+
+Two configurations calibrate: what the line carries of its shaped rate is fitted to the makespan of
+one that its line limits, what a port carries to one that its ports limit. Nothing else is fitted; all
+other configurations are predictions.
+
+Results are kept in --results, so that configurations can be measured one at a time (--only) and the
+table be made of all of them (--table).
+"""
+
+import argparse
+import dataclasses
+import filecmp
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from nodes import Branchline, ask
+from site_lab import BenchError, CongestionControl, Site, say
+from spread import PATIENCE, write_payload
+
+GOODPUT = 0.956
+LINE, PORT = "line", "port"
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """A site: rates in Mbit/s, the payload in MiB, whether the station holds it from the start."""
+
+    name: str
+    hosts: int
+    wan: int
+    lan: int
+    size: int
+    prestaged: bool
+    unequal: bool = False
+    killed_seconds: float | None = None
+    calibrates: str | None = None
+
+
+CONFIGURATIONS = [
+    Configuration("thin-line", 8, 20, 100, 64, False, calibrates=LINE),
+    Configuration("ports", 16, 100, 50, 64, True, calibrates=PORT),
+    Configuration("faster-line", 12, 50, 100, 64, False),
+    Configuration("many-hosts", 24, 100, 50, 32, True),
+    Configuration("short-chunks", 10, 10, 50, 24, False),
+    Configuration("slow-half", 12, 100, 100, 64, True, unequal=True),
+    Configuration("killed-host", 10, 30, 50, 64, False, killed_seconds=8.0),
+]
+
+
+def arguments():
+    names = ", ".join(configuration.name for configuration in CONFIGURATIONS)
+    parser = argparse.ArgumentParser(prog="tests/bench plan", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas between: {names} (all)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each configuration (3)")
+    parser.add_argument("--results", default="plan-results.json", metavar="FILE", help="where measurements are kept")
+    parser.add_argument("--table", action="store_true", help="measure nothing; predict, and print the table")
+    parser.add_argument("--congestion-control", default="cubic", help="of all machines (cubic)")
+    parser.add_argument("--directory", default="/dev/shm", help="file system of the nodes (/dev/shm)")
+    parser.add_argument("--name", default="blplan", help="name of the lab: a short word (blplan)")
+    parser.add_argument("--log", default="warn", help="RUST_LOG of the nodes (warn)")
+    parser.add_argument("--keep", metavar="DIRECTORY", help="keep the nodes' logs there")
+    return parser.parse_args()
+
+
+class Nodes(Branchline):
+    """Real nodes whose station need not hold the pack, and one of which may be killed."""
+
+    def __init__(self, site, directory, options, configuration):
+        super().__init__(site, directory, os.environ["BRANCHLINE_BINARY"], options.log, options.keep)
+        self.configuration = configuration
+
+    def fill_station(self):
+        if self.configuration.prestaged:
+            super().fill_station()
+
+    def kill(self, machine):
+        """Pulls a node's plug; it is expected no more."""
+        process = next(process for process in self.processes if process.machine == machine)
+        os.kill(process.pid, signal.SIGKILL)
+        process.popen.wait()
+        self.processes.remove(process)
+
+    def lost(self, machine):
+        """Waits for this host no more."""
+        keys = [key for key in self.selector.get_map().values() if key.data[0] == machine]
+        for key in keys:
+            self.selector.unregister(key.fileobj)
+
+    def line_bytes(self):
+        """Frame bytes of this pack that headquarters sent."""
+        records = ask(self.home("headquarters"), "transfers")["origin"]
+        return sum(record["meter"]["bytes"] for record in records if record["pack"] == self.pack)
+
+    def received(self, machines):
+        """Frame bytes that these nodes got inside the site."""
+        answers = (ask(self.home(machine), "transfers")["transfers"] for machine in machines)
+        return sum(answer["received_lan"]["bytes"] for answer in answers)
+
+
+def measure(configuration, site, nodes, run, payload):
+    """One run: makespan, and bytes by the networks they crossed."""
+    nodes.prepare(run, payload)
+    nodes.must_run()
+    machines = ["station", *site.hosts]
+    sent_before = nodes.line_bytes()
+    before = {machine: nodes.received([machine]) for machine in machines}
+    start, expected, killed = time.time(), list(site.hosts), None
+    nodes.go()
+    done = {}
+    while not all(host in done for host in expected):
+        time.sleep(0.01)
+        done = nodes.finished()
+        passed = time.time() - start
+        if configuration.killed_seconds and not killed and passed > configuration.killed_seconds:
+            killed = expected.pop()
+            machines.remove(killed)
+            nodes.lost(killed)
+            nodes.kill(killed)
+        if passed > PATIENCE:
+            raise BenchError(f"{configuration.name}: {len(done)} of {len(expected)} hosts are done after {PATIENCE} s")
+    makespan = max(done[host] for host in expected) - start
+    figures = {"makespan_seconds": makespan, "wan_bytes": nodes.line_bytes() - sent_before,
+               "lan_bytes": nodes.received(machines) - sum(before[machine] for machine in machines)}
+    for host in expected:
+        if not filecmp.cmp(payload, nodes.result(host), shallow=False):
+            raise BenchError(f"{configuration.name}: what {host} has is not the file")
+    nodes.end()
+    return figures
+
+
+def measure_all(configuration, options):
+    """Medians over the runs."""
+    directory = tempfile.mkdtemp(prefix="plan-", dir=options.directory)
+    runs = []
+    try:
+        wan = f"{configuration.wan}mbit"
+        with Site(options.name, configuration.hosts, configuration.lan, configuration.unequal, wan) as site:
+            payloads = []
+            for run in range(options.runs):
+                os.makedirs(os.path.join(directory, f"payload-{run}"))
+                payloads.append(os.path.join(directory, f"payload-{run}/payload.tar"))
+                write_payload(payloads[-1], configuration.size << 20, run)
+            nodes = Nodes(site, os.path.join(directory, "branchline"), options, configuration)
+            try:
+                nodes.set_up(payloads)
+                for run, payload in enumerate(payloads):
+                    runs.append(measure(configuration, site, nodes, run, payload))
+                    say(f"{configuration.name}, run {run + 1}: {json.dumps(runs[-1])}")
+            finally:
+                nodes.tear_down()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def scenario(configuration, shares):
+    """The same site for the simulator; `shares` is what line and port carry of their shaped rates."""
+    wan, lan = (configuration.wan * 1e6 * shares[LINE], configuration.lan * 1e6 * shares[PORT])
+    slow = "slow_share = 0.5\nslow_factor = 0.2\n" if configuration.unequal else ""
+    # A scenario has no key for one host that is killed: the survivors alone are simulated, and measured.
+    hosts = configuration.hosts - (1 if configuration.killed_seconds else 0)
+    return (f'seed = 1\nresolution = "chunk"\n[payload]\nsize_bytes = {configuration.size << 20}\n'
+            f"[headquarters]\nuplink_bits_per_second = {wan:.0f}\n"
+            f"[[sites]]\nhosts = {hosts}\nwan_bits_per_second = {wan:.0f}\n"
+            f"lan_bits_per_second = {lan:.0f}\nprestaged = {str(configuration.prestaged).lower()}\n{slow}")
+
+
+def simulate(configuration, shares):
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(scenario(configuration, shares))
+        file.flush()
+        command = [os.environ["BRANCHLINE_BINARY"], "simulate", file.name, "--json", "--no-lifts"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"simulating {configuration.name}: {done.stderr}")
+    outcome = json.loads(done.stdout)
+    return {"makespan_seconds": outcome["makespan_seconds"], "lan_bytes": outcome["bytes"]["lan"],
+            "wan_bytes": outcome["bytes"]["headquarters"]}
+
+
+def fit(configuration, measured, shares):
+    """The share of its shaped rate at which the limiting part makes the simulation take as long as the lab did."""
+    low, high = 0.3, 1.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        faster = simulate(configuration, shares | {configuration.calibrates: middle})["makespan_seconds"]
+        if faster > measured["makespan_seconds"]:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def calibrated(results):
+    """First what ports carry, then, with that, what the line does."""
+    shares = {LINE: GOODPUT, PORT: GOODPUT}
+    for part in (PORT, LINE):
+        configuration = next(one for one in CONFIGURATIONS if one.calibrates == part)
+        if configuration.name not in results:
+            raise BenchError(f"{configuration.name} calibrates and is not measured yet; --only {configuration.name}")
+        shares[part] = fit(configuration, results[configuration.name], shares)
+    return shares
+
+
+def error(predicted, measured):
+    return "-" if measured == 0 and predicted == 0 else f"{(predicted / max(measured, 1) - 1) * 100:+.1f} %"
+
+
+def print_table(results):
+    shares = calibrated(results)
+    print(f"A port carries {shares[PORT]:.3f} of its shaped rate, the line {shares[LINE]:.3f}: fitted to the two that calibrate.\n")
+    print("| configuration | hosts | line | ports | payload | lab | simulated | makespan | line's bytes | LAN bytes |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for one in CONFIGURATIONS:
+        if one.name not in results:
+            continue
+        measured, predicted = results[one.name], simulate(one, shares)
+        kind = f"{one.name} (calibrates)" if one.calibrates else one.name
+        line = "-" if one.prestaged else f"{one.wan} Mbit/s"
+        seconds = f"{measured['makespan_seconds']:.2f} s | {predicted['makespan_seconds']:.2f} s"
+        errors = " | ".join(error(predicted[key], measured[key]) for key in ("makespan_seconds", "wan_bytes", "lan_bytes"))
+        print(f"| {kind} | {one.hosts} | {line} | {one.lan} Mbit/s | {one.size} MiB | {seconds} | {errors} |")
+
+
+def load(path):
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def main():
+    options = arguments()
+    chosen = [name for name in options.only.split(",") if name]
+    unknown = set(chosen) - {one.name for one in CONFIGURATIONS}
+    if unknown:
+        sys.exit(f"plan: there is no configuration {', '.join(sorted(unknown))}; --help lists them")
+    try:
+        if not options.table:
+            if os.geteuid() != 0:
+                sys.exit("plan: needs root: it makes network namespaces and traffic shaping")
+            with CongestionControl(options.congestion_control):
+                for one in CONFIGURATIONS:
+                    if not chosen or one.name in chosen:
+                        results = load(options.results) | {one.name: measure_all(one, options)}
+                        with open(options.results, "w", encoding="utf-8") as file:
+                            json.dump(results, file, indent=1)
+        if options.table or not chosen:
+            print_table(load(options.results))
+    except BenchError as fault:
+        sys.exit(f"plan: {fault}")
+
+
+if __name__ == "__main__":
+    main()
