@@ -23,7 +23,7 @@ use super::connection::LinkError;
 /// Longest time that the other end may leave our bytes unread.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
 /// rustls asks the socket for 4 KiB at a time: without a buffer in between, that is four system calls for one record.
-const SOCKET_READ_BYTES: usize = 128 << 10;
+const SOCKET_READ_BYTES: usize = 32 << 10;
 /// So much of an announced message is believed before it comes.
 const BELIEVED_BYTES: usize = 512 << 10;
 
