@@ -1,5 +1,5 @@
 //! Axes of a plot: units that fit the figures, and marks at round values.
-use super::units::{BYTES, RATES, number, prefix};
+use super::units::{RATES, number, prefix};
 
 /// What an axis measures.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,8 +10,6 @@ pub enum Measure {
     Count(&'static str),
     /// Bits per second.
     Rate,
-    /// Bytes.
-    Bytes,
     /// A share of all, from 0 to 1.
     Share(&'static str),
     /// A figure of the scenario, with its key.
@@ -48,7 +46,6 @@ impl Axis {
                 (length, format!("{name}, {unit}"))
             }
             Measure::Rate => with_prefix(name, most, &RATES),
-            Measure::Bytes => with_prefix(name, most, &BYTES),
             Measure::Count(things) => (1.0, format!("{name}, {things}")),
             Measure::Share(of) => (0.01, format!("{name}, % {of}")),
             Measure::Figure(key) => (1.0, key.clone()),
@@ -59,7 +56,11 @@ impl Axis {
             return Self::logarithmic(title, least, most);
         }
         let low = if matches!(measure, Measure::Figure(_)) { least } else { least.min(0.0) };
-        Self::linear(title, low, most, unit_length)
+        let mut axis = Self::linear(title, low, most, unit_length);
+        if matches!(measure, Measure::Figure(_)) {
+            axis.marks.iter_mut().for_each(|(at, text)| *text = short(*at));
+        }
+        axis
     }
 
     fn of_words(key: &str, words: &[String]) -> Self {
@@ -140,7 +141,6 @@ mod tests {
             axis(&Measure::Seconds, &[0.0, 42_950.0]),
             axis(&Measure::Seconds, &[0.0, 300_000.0]),
             axis(&Measure::Rate, &[0.0, 1e9]),
-            axis(&Measure::Bytes, &[0.0, 5.4e12]),
             axis(&Measure::Count("hosts"), &[0.0, 6000.0]),
             axis(&Measure::Share("of sites"), &[0.0, 1.0]),
             axis(&Measure::Seconds, &[0.0]),
