@@ -53,10 +53,8 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
         if base.length() != header.base_length {
             return Err(PatchError::BaseLength { wanted: header.base_length, found: base.length() });
         }
-        // The preset is let go before the other decoders take their memory.
         let preset = self.preset(base)?;
-        let extras = self.stream(StreamName::Extras, Some(&preset));
-        drop(preset);
+        let extras = self.stream(StreamName::Extras, Some(&preset))?;
         let mut run = Run {
             base,
             position: 0,
@@ -68,11 +66,11 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
             },
             buffer: vec![0; PATCH_BUFFER_BYTES],
             addends: vec![0; PATCH_BUFFER_BYTES],
-            copies: self.stream(StreamName::Copies, None),
-            difference_lengths: self.stream(StreamName::DifferenceLengths, None),
-            extra_lengths: self.stream(StreamName::ExtraLengths, None),
-            seeks: self.stream(StreamName::Seeks, None),
-            differences: self.stream(StreamName::Differences, None),
+            copies: self.stream(StreamName::Copies, None)?,
+            difference_lengths: self.stream(StreamName::DifferenceLengths, None)?,
+            extra_lengths: self.stream(StreamName::ExtraLengths, None)?,
+            seeks: self.stream(StreamName::Seeks, None)?,
+            differences: self.stream(StreamName::Differences, None)?,
             extras,
         };
         let mut is_first = true;
@@ -94,7 +92,7 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
         Ok(preset)
     }
 
-    fn stream(&self, name: StreamName, preset: Option<&[u8]>) -> StreamReader<'a, P> {
+    fn stream<'s>(&'s self, name: StreamName, preset: Option<&'s [u8]>) -> Result<StreamReader<'s, P>, PatchError> {
         let before = self.header.streams[..name as usize].iter().map(|stream| stream.coded_length).sum::<u64>();
         StreamReader::new(name, self.header.stream(name), self.bytes, self.header_length + before, preset)
     }

@@ -67,6 +67,8 @@ pub enum StreamCoding {
     Stored,
     /// LZMA2, with the window that follows from the stream's place.
     Lzma2,
+    /// One zstd frame with the preset as prefix: shorter than LZMA2 where most of a stream does not compress.
+    Zstd,
 }
 
 /// What the header says of one stream.
@@ -173,6 +175,7 @@ impl PatchHeader {
             bytes.push(match stream.coding {
                 StreamCoding::Stored => 0,
                 StreamCoding::Lzma2 => 1,
+                StreamCoding::Zstd => 2,
             });
             put_number(&mut bytes, stream.coded_length);
         }
@@ -202,6 +205,7 @@ impl PatchHeader {
             stream.coding = match cursor.byte()? {
                 0 => StreamCoding::Stored,
                 1 => StreamCoding::Lzma2,
+                2 => StreamCoding::Zstd,
                 _ => return Err(PatchError::Header("a stream has an unknown coding")),
             };
             stream.coded_length = cursor.number()?;
@@ -225,6 +229,10 @@ impl PatchHeader {
             }
             if stream.coding == StreamCoding::Stored && stream.raw_length != stream.coded_length {
                 return Err(PatchError::Header("a stored stream has two lengths"));
+            }
+            // Six windows of zstd would take more memory than a patch may.
+            if stream.coding == StreamCoding::Zstd && name != StreamName::Extras {
+                return Err(PatchError::Header("a stream has a coding that only the extra bytes may have"));
             }
             end = end.and_then(|end| end.checked_add(stream.coded_length));
         }

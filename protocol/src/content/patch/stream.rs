@@ -12,6 +12,12 @@ use crate::limits::{PATCH_DIFFERENCE_WINDOW_BYTES, PATCH_EXTRA_WINDOW_BYTES_MAX,
 
 /// Shortest window that LZMA2 knows, in bytes.
 const WINDOW_BYTES_MIN: u64 = 4096;
+/// Longest window of a stream that zstd codes, as a power of two: 64 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 26;
+/// Longest stream that is tried with zstd, in bytes.
+const ZSTD_BYTES_MAX: usize = 16 << 20;
+/// Level of zstd for streams.
+const ZSTD_LEVEL: i32 = 19;
 /// What is read from the patch at a time, in bytes.
 const READ_BYTES: usize = 16 << 10;
 
@@ -44,6 +50,7 @@ impl<P: ReadAt + ?Sized> Read for Section<'_, P> {
 enum Decoder<'a, P: ReadAt + ?Sized> {
     Stored(BufReader<Section<'a, P>>),
     Lzma2(Box<BufReader<Lzma2Reader<BufReader<Section<'a, P>>>>>),
+    Zstd(Box<BufReader<zstd::stream::read::Decoder<'a, BufReader<Section<'a, P>>>>>),
 }
 
 /// Reads one stream, and at its end checks that it has ended.
@@ -54,7 +61,13 @@ pub(super) struct StreamReader<'a, P: ReadAt + ?Sized> {
 }
 
 impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
-    pub fn new(name: StreamName, entry: &StreamEntry, patch: &'a P, at: u64, preset: Option<&[u8]>) -> Self {
+    pub fn new(
+        name: StreamName,
+        entry: &StreamEntry,
+        patch: &'a P,
+        at: u64,
+        preset: Option<&'a [u8]>,
+    ) -> Result<Self, PatchError> {
         let section = Section { source: patch, at, end: at + entry.coded_length };
         let section = BufReader::with_capacity(READ_BYTES, section);
         let decoder = match entry.coding {
@@ -64,8 +77,14 @@ impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
                 let reader = Lzma2Reader::new(section, window, preset.filter(|preset| !preset.is_empty()));
                 Decoder::Lzma2(Box::new(BufReader::with_capacity(READ_BYTES, reader)))
             }
+            StreamCoding::Zstd => {
+                let made = zstd::stream::read::Decoder::with_ref_prefix(section, preset.unwrap_or_default());
+                let made = made.and_then(|mut reader| reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| reader));
+                let reader = made.map_err(|error| PatchError::Stream { stream: name, reason: error.to_string() })?;
+                Decoder::Zstd(Box::new(BufReader::with_capacity(READ_BYTES, reader.single_frame())))
+            }
         };
-        Self { name, left: entry.raw_length, decoder }
+        Ok(Self { name, left: entry.raw_length, decoder })
     }
 
     fn damaged(&self, reason: impl Into<String>) -> PatchError {
@@ -80,6 +99,7 @@ impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
         let read = match &mut self.decoder {
             Decoder::Stored(reader) => reader.read_exact(buffer),
             Decoder::Lzma2(reader) => reader.read_exact(buffer),
+            Decoder::Zstd(reader) => reader.read_exact(buffer),
         };
         read.map_err(|error| self.damaged(error.to_string()))?;
         self.left -= buffer.len() as u64;
@@ -101,20 +121,38 @@ impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
         let more = match &mut self.decoder {
             Decoder::Stored(reader) => reader.read(&mut byte),
             Decoder::Lzma2(reader) => reader.read(&mut byte),
+            Decoder::Zstd(reader) => reader.read(&mut byte),
         };
         let more = more.map_err(|error| self.damaged(error.to_string()))?;
         let unread = match &self.decoder {
             Decoder::Stored(_) => 0,
-            Decoder::Lzma2(reader) => {
-                let coded = reader.get_ref().inner();
-                coded.buffer().len() as u64 + coded.get_ref().end - coded.get_ref().at
-            }
+            Decoder::Lzma2(reader) => unread(reader.get_ref().inner()),
+            Decoder::Zstd(reader) => unread(reader.get_ref().get_ref()),
         };
         if self.left > 0 || more > 0 || unread > 0 {
             return Err(self.damaged("they go on after the target's end"));
         }
         Ok(())
     }
+}
+
+/// Coded bytes that a decoder has left over.
+fn unread<P: ReadAt + ?Sized>(coded: &BufReader<Section<'_, P>>) -> u64 {
+    coded.buffer().len() as u64 + coded.get_ref().end - coded.get_ref().at
+}
+
+/// The zstd frame of a stream; `None` where the stream and its preset would need a longer window than is allowed, or
+/// so long a search that it does not pay.
+fn zstd_frame(raw: &[u8], preset: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let length = raw.len() + preset.len();
+    if length > 1 << ZSTD_WINDOW_LOG_MAX || raw.len() > ZSTD_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), ZSTD_LEVEL, preset)?;
+    encoder.window_log(length.next_power_of_two().ilog2().clamp(10, ZSTD_WINDOW_LOG_MAX))?;
+    encoder.set_pledged_src_size(Some(raw.len() as u64))?;
+    encoder.write_all(raw)?;
+    encoder.finish().map(Some)
 }
 
 /// Streams up to this length, with their preset, are coded with every one of [`MODELS`], in bytes; longer ones with the
@@ -143,6 +181,12 @@ pub(super) fn encode(name: StreamName, raw: &[u8], preset: &[u8]) -> io::Result<
         if coded.len() < best.1.len() {
             best = (StreamCoding::Lzma2, coded);
         }
+    }
+    if name == StreamName::Extras
+        && let Some(frame) = zstd_frame(raw, preset)?
+        && frame.len() < best.1.len()
+    {
+        best = (StreamCoding::Zstd, frame);
     }
     Ok(best)
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Patch, PatchError, PatchHeader, PatchSubject, PatchWriter, PresetRange, StreamName};
+use super::{Patch, PatchError, PatchHeader, PatchSubject, PatchWriter, PresetRange, StreamCoding, StreamName};
 use crate::{
     content::ImageHasher,
     ids::{Hash, ImageId},
@@ -186,6 +186,30 @@ fn a_bomb_writes_no_more_than_its_header_promises() {
     let error = Patch::open(&small[..]).unwrap().apply(&base[..], image(&base), &mut sink).unwrap_err();
     assert!(matches!(error, PatchError::Record { .. } | PatchError::Stream { .. }), "{error}");
     assert!(sink.len() <= 1000);
+}
+
+#[test]
+fn bytes_that_do_not_compress_cost_little_more_than_themselves() {
+    let (base, _, _) = sample();
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let mut target: Vec<u8> = (0..20_000).map(|_| noise()).collect();
+    target.extend(&base[..10_000]);
+    let mut writer = PatchWriter::new();
+    writer.end_record(&target, 0);
+    let whole = vec![PresetRange { offset: 0, length: base.len() as u64 }];
+    let patch = writer.encode(&subject(&base, &target), whole, &base).unwrap().bytes;
+    assert!(patch.len() < 20_300, "{} bytes", patch.len());
+    assert_eq!(applied(&patch, &base).unwrap(), target);
+    let (header, _) = PatchHeader::decode(&patch, patch.len() as u64).unwrap();
+    assert_eq!(header.stream(StreamName::Extras).coding, StreamCoding::Zstd);
+    assert!(matches!(
+        with_header(|h| h.streams[StreamName::Differences as usize].coding = StreamCoding::Zstd),
+        Err(PatchError::Header(_))
+    ));
 }
 
 #[test]
