@@ -65,14 +65,18 @@ pub const SWARM_PACKS_MAX: usize = 1024;
 pub const PACKS_PER_PEER_MAX: usize = 1024;
 /// Frames in one announcement.
 pub const HAVE_FRAMES_MAX: usize = 4096;
-/// Bytes that may be under way from one neighbour inside the site.
-pub const LAN_IN_FLIGHT_BYTES: u64 = 128 << 10;
+/// Bytes that may be under way from one neighbour inside the site; one frame always may.
+pub const LAN_IN_FLIGHT_BYTES: u64 = 64 << 10;
 /// Bytes that may be under way from the origin.
 pub const WAN_IN_FLIGHT_BYTES: u64 = 1 << 20;
 /// Bytes that may be under way or at the store, over all packs.
 pub const STORING_BYTES_MAX: u64 = 16 << 20;
 /// Frames that one node serves at a time.
 pub const UPLOAD_SLOTS: usize = 8;
+/// Neighbours to which the first holder pushes at a time.
+pub const PUSH_SLOTS: usize = 10;
+/// Announcements are gathered for at most this long, in milliseconds.
+pub const ANNOUNCE_MILLISECONDS: u64 = 20;
 /// Frames that wait for a slot.
 pub const UPLOAD_QUEUE_MAX: usize = 256;
 /// Frames of one neighbour that wait for a slot.
@@ -131,6 +135,8 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const CONTROL_NEIGHBOURS_MAX: usize = 12;
 /// Neighbours of a host on the bulk plane.
 pub const BULK_NEIGHBOURS_MAX: usize = 10;
+/// Neighbours inside the site that a node accepts before it closes on whoever is none by the site's graph.
+pub const BULK_NEIGHBOURS_ACCEPTED_MAX: usize = 64;
 /// Connections of one node on the bulk plane, the accepted ones included.
 pub const BULK_CONNECTIONS_MAX: usize = 1024;
 /// Bulk connections that have not shown an accepted hello yet.
@@ -298,6 +304,8 @@ const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < 
 const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(HAVE_FRAMES_MAX * 4 + 64 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(UPLOAD_QUEUE_PER_PEER_MAX <= UPLOAD_QUEUE_MAX);
+const _: () = assert!(SWARM_PACKS_MAX < u16::MAX as usize && BULK_CONNECTIONS_MAX < u16::MAX as usize);
+const _: () = assert!(UPLOAD_SLOTS < u16::MAX as usize && PUSH_SLOTS < u16::MAX as usize);
 const _: () = assert!(CHUNK_BYTES_MAX as u64 * 2 < STORING_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);

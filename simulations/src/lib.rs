@@ -9,6 +9,7 @@
 //! | [`capacity`] | how long a rollout takes and what binds: many sites that meet at headquarters' uplink |
 //! | [`world`] | the parts, each with one kind of fault |
 //! | [`scenario`] | how large a world is and how bad its weather |
+//! | [`star`] | one pack on one switch: the swarm machine against theory |
 //! | [`site`] | one site with headquarters, a station and hosts |
 //! | [`checkers`] | what must always hold, one property each |
 //! | [`faults`] | fault simulation: what a seed turns on, one run and its report |
@@ -24,4 +25,5 @@ pub mod recording;
 pub mod replay;
 pub mod scenario;
 pub mod site;
+pub mod star;
 pub mod world;

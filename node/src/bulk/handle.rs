@@ -197,7 +197,7 @@ impl BulkHandle {
 
     /// The frames of a pack that this node can serve, as a bitmap's bytes: the answer to `ControlRequest::Holdings`.
     pub fn holdings(&self, pack: PackId) -> Option<Vec<u8>> {
-        self.store.have(pack).map(|have| have.as_bytes().to_vec())
+        self.store.have(pack).map(|have| have.to_bytes())
     }
 
     /// How far every pack is; changes at most once a second and at completions.

@@ -59,7 +59,6 @@ pub(super) enum Inbound {
     Stored {
         pack: PackId,
         index: u32,
-        peer: NodeId,
         result: Result<(), PackStoreError>,
     },
     Synced {
@@ -76,9 +75,16 @@ pub(super) struct Link {
     pub hello: Box<Hello>,
     pub frames: mpsc::Sender<FrameOrder>,
     messages: mpsc::Sender<BulkMessage>,
-    dialled: bool,
+    pub dialled: bool,
     since: Instant,
     tasks: [AbortHandle; 2],
+}
+
+impl Link {
+    /// Whether the other end, which this node dialled, closed it at once.
+    pub fn was_short(&self) -> bool {
+        self.dialled && self.since.elapsed() < SAME_TIME
+    }
 }
 
 impl Drop for Link {

@@ -12,6 +12,7 @@
 //! | `links` | connections as the service sees them |
 //! | `pool` | the threads that read, hash and write frames |
 //! | `loopback` | what `tests/bench bulk` measures |
+//! | `neighbourhood` | whom this node is connected with |
 //!
 //! Beyond its hello a peer gets nothing: who is no member is closed without a word.
 mod accounts;
@@ -23,6 +24,7 @@ mod handle;
 mod links;
 mod listener;
 pub mod loopback;
+mod neighbourhood;
 mod origin;
 mod pool;
 mod service;

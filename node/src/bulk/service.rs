@@ -6,12 +6,15 @@ use std::{
 };
 
 use branchline_protocol::{
-    content::Pack,
-    ids::{Hash, NodeId, PackId, SiteName},
+    content::{Pack, frame_of_chunk},
+    ids::{NodeId, PackId, SiteName},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_MAX, BULK_QUEUE_MAX, LEASED_BYTES_DEFAULT},
     machine::Machine,
-    swarm::{Fence, Place, Progress, Swarm, SwarmInput, SwarmOutput, SwarmSetup},
-    wire::{bulk::BulkMessage, control::PeerRecord},
+    swarm::{Fence, NamedInput, NamedOutput, NamedSwarm, Place, Progress, SwarmSetup, Tuning},
+    wire::{
+        bulk::{BULK_VERSIONS, BulkMessage},
+        control::PeerRecord,
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -21,10 +24,10 @@ use tokio::{
 use super::{
     accounts::{Accounts, Direction, TransferKey},
     certificate::TlsIdentity,
-    connection::{Established, FrameOrder, LinkError, LinkKind, judge},
-    dialer::dial,
+    connection::{Established, FrameOrder, LinkKind, judge},
     handle::{BulkConfig, BulkEvent, Command},
     links::{Inbound, Links, Served},
+    neighbourhood::Backoff,
     pool::StorePool,
 };
 use crate::{
@@ -36,16 +39,29 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// Memberships expire; every so many ticks all connections are judged again.
 const RECHECK_TICKS: u64 = 30;
-const DIALS_AT_ONCE: usize = 8;
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_LAST: Duration = Duration::from_secs(10);
 /// Until a pack for which there was no room is tried again.
 const ADD_AGAIN: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy)]
-struct Backoff {
-    failures: u32,
-    until: Instant,
+/// A frame that came, or the raw chunk in its place.
+struct Arrival {
+    raw: bool,
+    bytes: Vec<u8>,
+}
+
+impl Arrival {
+    fn write(self, store: &PackStore, pack: PackId, index: u32) -> Result<(), PackStoreError> {
+        let Self { raw, bytes } = self;
+        if !raw {
+            return store.write_frame(pack, index, &bytes);
+        }
+        let missing = PackStoreError::Missing { pack, index };
+        let known = store.pack(pack).ok_or(PackStoreError::Missing { pack, index })?;
+        let entry = known.chunk(index).ok_or(missing)?;
+        let frame = frame_of_chunk(entry, &bytes).map_err(PackStoreError::Corrupt)?;
+        // Another zstd than the one that made the pack makes other frames of the same chunk: no fault of the sender.
+        let frame = frame.ok_or(PackStoreError::Missing { pack, index })?;
+        store.write_frame(pack, index, &frame)
+    }
 }
 
 pub(super) struct Service {
@@ -54,20 +70,28 @@ pub(super) struct Service {
     pub clock: Clock,
     pub fence: Arc<Mutex<Fence>>,
     pub links: Links,
-    site: Option<SiteName>,
-    tls: TlsIdentity,
+    pub site: Option<SiteName>,
+    pub tls: TlsIdentity,
     accounts: Arc<Mutex<Accounts>>,
-    swarm: Swarm,
-    inbox: mpsc::Sender<Inbound>,
+    pub swarm: NamedSwarm,
+    /// The frame that the machine is being told of, until it says what becomes of it.
+    arriving: Option<Arrival>,
+    /// A pack has become complete since progress was last told.
+    completed: bool,
+    /// Members that busy neighbours named as ones to ask.
+    pub suggested: BTreeSet<NodeId>,
+    /// For how many ticks no neighbour has had anything that is missing here.
+    pub starving: u32,
+    pub inbox: mpsc::Sender<Inbound>,
+    pub records: Vec<PeerRecord>,
+    pub dialling: BTreeSet<NodeId>,
+    pub backoffs: BTreeMap<NodeId, Backoff>,
     pool: StorePool,
-    records: Vec<PeerRecord>,
-    dialling: BTreeSet<NodeId>,
-    backoffs: BTreeMap<NodeId, Backoff>,
     /// Packs for which the store had no room.
     waiting: BTreeMap<PackId, (Arc<Pack>, Instant)>,
     events: VecDeque<BulkEvent>,
     /// Neighbours are kept also while nothing is missing.
-    keeps_neighbours: bool,
+    pub keeps_neighbours: bool,
     ticks: u64,
 }
 
@@ -84,7 +108,11 @@ impl Service {
         let leased_bytes_max =
             authority.map_or(LEASED_BYTES_DEFAULT, |authority| authority.charter().limits.leased_bytes_max);
         Self {
-            swarm: Swarm::new(SwarmSetup { seed: config.seed, leased_bytes_max }),
+            swarm: NamedSwarm::new(SwarmSetup { seed: config.seed, leased_bytes_max, tuning: Tuning::default() }),
+            arriving: None,
+            completed: false,
+            suggested: BTreeSet::new(),
+            starving: 0,
             documents: config.documents,
             store: config.store.clone(),
             clock: config.clock,
@@ -136,13 +164,14 @@ impl Service {
                     continue;
                 }
             }
-            if self.drain() {
+            self.drain();
+            if std::mem::take(&mut self.completed) {
                 progress.send_replace(self.swarm.progress().collect());
             }
         }
     }
 
-    fn input(&mut self, input: SwarmInput) {
+    fn input(&mut self, input: NamedInput) {
         self.swarm.handle(self.clock.now(), input);
     }
 
@@ -151,7 +180,7 @@ impl Service {
             Command::Want(pack) => self.add(pack),
             Command::Forget(pack) => {
                 self.waiting.remove(&pack);
-                self.input(SwarmInput::Forget { pack });
+                self.input(NamedInput::Forget { pack });
             }
             Command::KeepNeighbours => {
                 self.keeps_neighbours = true;
@@ -165,13 +194,13 @@ impl Service {
                 let authority = self.site.as_ref().and_then(|site| self.documents.authority(site));
                 match authority.map(|authority| authority.check_lease(&signed)) {
                     Some(Ok(lease)) if lease.holder == self.documents.node() => {
-                        self.input(SwarmInput::LeaseGranted { signed: *signed, lease, held });
+                        self.input(NamedInput::LeaseGranted { signed: *signed, lease, held });
                         self.dial_due();
                     }
                     refused => tracing::warn!(?refused, "a lease that does not hold here is ignored"),
                 }
             }
-            Command::RevokeLease(pack) => self.input(SwarmInput::LeaseRevoked { pack }),
+            Command::RevokeLease(pack) => self.input(NamedInput::LeaseRevoked { pack }),
         }
     }
 
@@ -194,38 +223,45 @@ impl Service {
             Inbound::DialFailed { peer, why } => self.dial_failed(peer, &why),
             Inbound::Message { link, message, .. } => self.message(link, message),
             Inbound::Closed { link, why } => {
-                if let Some(peer) = self.links.get(link).map(|link| link.peer) {
+                if let Some((peer, short)) = self.links.get(link).map(|link| (link.peer, link.was_short())) {
                     tracing::debug!(%peer, %why, "a bulk connection ended");
                     self.cut(link);
+                    if short {
+                        // Very likely it has no place for one more neighbour: not again at once.
+                        self.back_off(peer);
+                    }
                 }
             }
             Inbound::Served { link, pack, index, outcome } => self.served(link, pack, index, outcome),
             Inbound::Added { pack, result: Ok(kept) } => {
-                self.input(SwarmInput::Want { pack, kept });
+                // Packs enter the site at the station: what nobody else has is pushed from there.
+                let source = self.is_station();
+                self.input(NamedInput::Want { pack, kept, raw: None, source });
                 self.dial_due();
             }
             Inbound::Added { pack, result: Err(error) } => {
                 self.trouble(pack.id(), &error);
                 self.waiting.insert(pack.id(), (pack, Instant::now() + ADD_AGAIN));
             }
-            Inbound::Stored { pack, index, peer, result } => match result {
-                Ok(()) => self.input(SwarmInput::FrameStored { pack, index }),
-                Err(PackStoreError::Corrupt(_)) => self.input(SwarmInput::FrameCorrupt { pack, index, peer }),
+            Inbound::Stored { pack, index, result } => match result {
+                Ok(()) => self.input(NamedInput::FrameStored { pack, index }),
+                Err(PackStoreError::Corrupt(_)) => self.input(NamedInput::FrameCorrupt { pack, index }),
                 Err(error) => {
                     self.trouble(pack, &error);
-                    self.input(SwarmInput::StoreFailed { pack, index });
+                    self.input(NamedInput::StoreFailed { pack, index: Some(index) });
                 }
             },
-            Inbound::Synced { pack, result: Ok(()) } => self.input(SwarmInput::PackSynced { pack }),
+            Inbound::Synced { pack, result: Ok(()) } => self.input(NamedInput::PackSynced { pack }),
             Inbound::Synced { pack, result: Err(error) } => {
                 self.trouble(pack, &error);
-                self.input(SwarmInput::StoreFailed { pack, index: u32::MAX });
+                self.input(NamedInput::StoreFailed { pack, index: None });
             }
         }
     }
 
     fn established(&mut self, new: Established) {
         self.dialling.remove(&new.peer);
+        self.suggested.remove(&new.peer);
         // A ban outlasts the peer's own dialling.
         self.backoffs.retain(|peer, backoff| *peer != new.peer || backoff.until > Instant::now());
         let ours = new.kind == LinkKind::Client || self.site.as_ref() == Some(&new.site);
@@ -239,12 +275,17 @@ impl Service {
             tracing::warn!(peer = %new.peer, "too many bulk connections; this one is closed");
             return;
         }
+        if new.kind == LinkKind::Swarm(Place::Inside) && !new.dialled && !self.takes_neighbour(new.peer) {
+            tracing::info!(peer = %new.peer, "as many neighbours as this node serves; another asks elsewhere");
+            return;
+        }
         let (peer, kind) = (new.peer, new.kind);
+        let version = new.hello.versions.1.min(BULK_VERSIONS.1);
         let meter = (kind == LinkKind::Client).then(|| self.meter(&new.site));
         tracing::debug!(%peer, ?kind, dialled = new.dialled, "bulk connection");
         self.links.start(new, meter);
         if let LinkKind::Swarm(place) = kind {
-            self.input(SwarmInput::PeerJoined { peer, place });
+            self.input(NamedInput::PeerJoined { peer, place, version });
         }
     }
 
@@ -252,9 +293,21 @@ impl Service {
         let Some(link) = self.links.get(number) else { return };
         match link.kind {
             LinkKind::Client => self.client_message(number, message),
-            LinkKind::Swarm(_) => {
+            LinkKind::Swarm(place) => {
                 let peer = link.peer;
-                self.input(SwarmInput::Message { peer, message });
+                let (input, bytes) = NamedInput::of_message(peer, message);
+                match (&input, bytes) {
+                    (NamedInput::FrameArrived { pack, raw, .. }, Some(bytes)) => {
+                        let (pack, length) = (*pack, bytes.len() as u64);
+                        self.arriving = Some(Arrival { raw: *raw, bytes });
+                        self.input(input);
+                        self.drain();
+                        // The machine has it stored at once, or never wants it.
+                        let useful = self.arriving.take().is_none();
+                        self.account(peer, pack, Direction::Received, place, length, useful);
+                    }
+                    _ => self.input(input),
+                }
             }
         }
     }
@@ -266,10 +319,10 @@ impl Service {
             Served::Sent(bytes) => self.account(peer, pack, Direction::Sent, place, bytes, true),
             Served::Lost(error) => {
                 self.trouble(pack, &error);
-                self.input(SwarmInput::FrameLost { pack, index });
+                self.input(NamedInput::FrameLost { pack, index });
             }
         }
-        self.input(SwarmInput::FrameServed { peer, pack, index });
+        self.input(NamedInput::FrameServed { peer, pack, index });
     }
 
     fn account(&self, peer: NodeId, pack: PackId, direction: Direction, place: Place, bytes: u64, useful: bool) {
@@ -277,57 +330,59 @@ impl Service {
         accounts.add(TransferKey { peer, pack, direction, place }, bytes, useful);
     }
 
-    /// Carries out what the machine wants. `true`: a pack became complete.
-    fn drain(&mut self) -> bool {
-        let mut completed = false;
+    /// Carries out what the machine wants.
+    fn drain(&mut self) {
         while let Some(output) = self.swarm.poll_output() {
-            completed |= matches!(output.output, SwarmOutput::Complete { .. });
             self.output(output.output);
         }
-        completed
     }
 
-    fn output(&mut self, output: SwarmOutput) {
+    fn output(&mut self, output: NamedOutput) {
         match output {
-            SwarmOutput::Send { peer, message } => {
+            NamedOutput::Send { peer, message } => {
                 if let Some((number, _)) = self.links.of_peer(peer) {
                     self.tell(number, message);
                 }
             }
-            SwarmOutput::Store { pack, index, bytes, peer } => {
+            NamedOutput::Store { pack, index, .. } => {
+                let Some(arrival) = self.arriving.take() else { return };
                 let store = self.store.clone();
                 self.off_loop(
-                    move || store.write_frame(pack, index, &bytes),
-                    move |result| Inbound::Stored { pack, index, peer, result },
+                    move || arrival.write(&store, pack, index),
+                    move |result| Inbound::Stored { pack, index, result },
                 );
             }
-            SwarmOutput::Sync { pack } => {
+            NamedOutput::Sync { pack } => {
                 let store = self.store.clone();
                 self.off_loop(move || store.commit(pack), move |result| Inbound::Synced { pack, result });
             }
-            SwarmOutput::ServeFrame { peer, pack, index } => {
+            NamedOutput::ServeFrame { peer, pack, index } => {
                 let order = FrameOrder { pack, index };
                 let queued = self.links.of_peer(peer).is_some_and(|(_, link)| link.frames.try_send(order).is_ok());
                 if !queued {
-                    self.input(SwarmInput::FrameServed { peer, pack, index });
+                    self.input(NamedInput::FrameServed { peer, pack, index });
                 }
             }
-            SwarmOutput::Penalise { peer, pack, until, why } => {
+            NamedOutput::Penalise { peer, pack, until, why } => {
                 tracing::warn!(%peer, %pack, %why, "a peer is cut off");
                 self.backoffs.insert(peer, Backoff { failures: 0, until: self.clock.instant(until) });
                 self.tell_node(BulkEvent::Corrupt { peer, pack, why });
                 self.cut_peer(peer);
             }
-            SwarmOutput::Disconnect { peer, why } => {
+            NamedOutput::Disconnect { peer, why } => {
                 tracing::info!(%peer, why, "a peer is disconnected");
                 self.cut_peer(peer);
             }
-            SwarmOutput::AskLease { pack, held } => self.tell_node(BulkEvent::LeaseWanted { pack, held }),
-            SwarmOutput::Complete { pack, wan_bytes, lan_bytes } => {
+            NamedOutput::AskLease { pack, held } => self.tell_node(BulkEvent::LeaseWanted { pack, held }),
+            NamedOutput::Complete { pack, wan_bytes, lan_bytes } => {
+                self.completed = true;
                 self.tell_node(BulkEvent::Complete { pack, wan_bytes, lan_bytes });
             }
-            SwarmOutput::Account { peer, pack, bytes, place, useful } => {
-                self.account(peer, pack, Direction::Received, place, bytes, useful);
+            NamedOutput::Meet { node } => {
+                if self.suggested.len() < BULK_NEIGHBOURS_MAX {
+                    self.suggested.insert(node);
+                    self.dial_due();
+                }
             }
         }
     }
@@ -371,7 +426,7 @@ impl Service {
         let Some(link) = self.links.remove(number) else { return };
         if matches!(link.kind, LinkKind::Swarm(_)) {
             let peer = link.peer;
-            self.input(SwarmInput::PeerLeft { peer });
+            self.input(NamedInput::PeerLeft { peer });
         }
     }
 
@@ -401,72 +456,14 @@ impl Service {
         let due: Vec<_> =
             self.waiting.values().filter(|(_, at)| *at <= now).map(|(pack, _)| Arc::clone(pack)).collect();
         due.into_iter().for_each(|pack| self.add(pack));
+        self.starving = if self.swarm.is_starving() { self.starving.saturating_add(1) } else { 0 };
         self.dial_due();
+        self.drop_strangers();
         let current: Vec<Progress> = self.swarm.progress().collect();
         progress.send_if_modified(|last| {
             let changed = *last != current;
             *last = current;
             changed
         });
-    }
-
-    /// Whom this node wants to be connected with: some neighbours while frames are missing, the origin under a lease.
-    fn wanted_peers(&self) -> Vec<PeerRecord> {
-        let Some(authority) = self.site.as_ref().and_then(|site| self.documents.authority(site)) else {
-            return Vec::new();
-        };
-        let (own, charter) = (self.documents.node(), authority.charter());
-        let mut wanted = Vec::new();
-        if self.swarm.wants_frames() || self.keeps_neighbours {
-            let inside = |record: &&PeerRecord| record.node != own && charter.is_inside(record.addresses.bulk.ip());
-            wanted.extend(self.records.iter().filter(inside).cloned());
-            // The station first, then an order of its own for every node, so that the graph is random.
-            let place =
-                |record: &PeerRecord| (record.node != charter.station.node, Hash::of(&[own.0, record.node.0].concat()));
-            wanted.sort_by_cached_key(place);
-            wanted.dedup_by_key(|record| record.node);
-            wanted.truncate(BULK_NEIGHBOURS_MAX);
-        }
-        if self.swarm.needs_origin() && charter.headquarters.node != own {
-            let seat = &charter.headquarters;
-            wanted.push(PeerRecord { node: seat.node, addresses: seat.addresses });
-        }
-        wanted
-    }
-
-    fn dial_due(&mut self) {
-        let now = Instant::now();
-        let Some(site) = self.site.clone() else { return };
-        for record in self.wanted_peers() {
-            let node = record.node;
-            let waits = self.backoffs.get(&node).is_some_and(|backoff| backoff.until > now);
-            if waits || self.dialling.contains(&node) || self.links.of_peer(node).is_some() {
-                continue;
-            }
-            if self.dialling.len() >= DIALS_AT_ONCE {
-                return;
-            }
-            self.dialling.insert(node);
-            let (documents, tls, inbox) = (self.documents.clone(), self.tls.clone(), self.inbox.clone());
-            let site = site.clone();
-            tokio::spawn(async move {
-                let inbound = match dial(&documents, &tls, &site, node, record.addresses.bulk).await {
-                    Ok(established) => Inbound::Established(Box::new(established)),
-                    Err(why) => Inbound::DialFailed { peer: node, why },
-                };
-                let _ = inbox.send(inbound).await;
-            });
-        }
-    }
-
-    fn dial_failed(&mut self, peer: NodeId, why: &LinkError) {
-        tracing::debug!(%peer, %why, "dialling failed");
-        self.dialling.remove(&peer);
-        if self.backoffs.len() > BULK_CONNECTIONS_MAX {
-            self.backoffs.clear();
-        }
-        let backoff = self.backoffs.entry(peer).or_insert(Backoff { failures: 0, until: Instant::now() });
-        let wait = (BACKOFF_FIRST * (1 << backoff.failures.min(6))).min(BACKOFF_LAST);
-        *backoff = Backoff { failures: backoff.failures.saturating_add(1), until: Instant::now() + wait };
     }
 }

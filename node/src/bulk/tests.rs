@@ -267,21 +267,25 @@ async fn a_corrupting_peer_is_named_and_leaves_no_byte_behind() {
     let host = site.start(FIRST_HOST);
     host.handle.want(Arc::clone(&pack)).await.unwrap();
     let mut rogue = site.dial(ROGUE, FIRST_HOST).await;
-    let all = Bitmap::full(pack.frames()).as_bytes().to_vec();
+    let all = Bitmap::full(pack.frames()).to_bytes();
     let corrupting = tokio::spawn({
         let pack = Arc::clone(&pack);
         async move {
             while let Ok(message) = read_message(&mut rogue.stream).await {
-                let answer = match message {
-                    BulkMessage::Interest { pack } => BulkMessage::Have { pack, bitmap: all.clone() },
+                let answers = match message {
+                    BulkMessage::Interest { pack } => {
+                        vec![BulkMessage::Have { pack, bitmap: all.clone() }, BulkMessage::Turn { pack }]
+                    }
                     BulkMessage::Request { pack: id, index } => {
                         let bytes = vec![0; pack.frame_length(index) as usize];
-                        BulkMessage::Frame { pack: id, index, bytes }
+                        vec![BulkMessage::Frame { pack: id, index, bytes }]
                     }
                     _ => continue,
                 };
-                if write_message(&mut rogue.stream, &answer).await.is_err() {
-                    break;
+                for answer in answers {
+                    if write_message(&mut rogue.stream, &answer).await.is_err() {
+                        return;
+                    }
                 }
             }
         }

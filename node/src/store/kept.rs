@@ -3,7 +3,8 @@ use branchline_protocol::{content::Bitmap, ids::Hash};
 
 /// The bitmap file: the wire form and its hash.
 pub(super) fn encode_kept(kept: &Bitmap) -> Vec<u8> {
-    [kept.as_bytes(), &Hash::in_domain("branchline kept 1", kept.as_bytes()).0].concat()
+    let bytes = kept.to_bytes();
+    [bytes.as_slice(), &Hash::in_domain("branchline kept 1", &bytes).0].concat()
 }
 
 /// Reads what [`encode_kept`] wrote for a pack of so many frames; `None` where it is damaged.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use crate::{
     content::{
         ChunkEntry, FrameError, Manifest, ManifestError, OriginalFile, Pack, PackError, assemble, build_pack,
-        build_pack_of, decode_frame, verify_frame,
+        build_pack_of, decode_frame, frame_of_chunk, verify_frame,
     },
     ids::Hash,
 };
@@ -128,4 +128,33 @@ fn a_normal_form_keeps_the_description_of_its_original() {
     let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(itself.manifest().original.sha256.to_string(), sha256);
     assert_eq!(itself.manifest().original.length, 3);
+}
+
+#[test]
+fn a_raw_chunk_becomes_its_frame_again() {
+    let (pack, bytes) = packed(&b"one two three one two three".repeat(100), 1000);
+    let entry = pack.chunk(1).unwrap();
+    let start = pack.frame_offset(1).unwrap() as usize;
+    let frame = &bytes[start..start + entry.frame_length as usize];
+    let raw = decode_frame(entry, frame).unwrap();
+    assert_eq!(frame_of_chunk(entry, &raw).unwrap().as_deref(), Some(frame));
+    let mut other = raw.clone();
+    other[5] ^= 1;
+    assert!(matches!(frame_of_chunk(entry, &other), Err(FrameError::RawHash { .. })));
+    assert!(matches!(frame_of_chunk(entry, &raw[1..]), Err(FrameError::Length { .. })));
+    let stranger = ChunkEntry { frame_hash: Hash::of(b"made by another zstd"), ..*entry };
+    assert_eq!(frame_of_chunk(&stranger, &raw).unwrap(), None);
+}
+
+#[test]
+fn a_manifest_that_claims_a_billion_chunks_is_refused_before_it_takes_memory() {
+    let (pack, _) = packed(&[7; 3000], 1000);
+    let good = pack.manifest().encode().unwrap();
+    let at = 2 + 32 + 8 + pack.manifest().original.name.len() + 32 + 8;
+    assert_eq!(good[at..at + 8], 3u64.to_le_bytes());
+    let mut many = good.clone();
+    many[at..at + 8].copy_from_slice(&1_000_000_000u64.to_le_bytes());
+    assert!(matches!(Pack::decode(&many), Err(ManifestError::Codec(_))));
+    let none = Manifest { chunks: Vec::new(), image: Manifest::image_of(&[]), ..pack.manifest().clone() };
+    assert!(matches!(Pack::new(none), Err(ManifestError::ChunkCount { found: 0 })));
 }

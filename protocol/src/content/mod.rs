@@ -22,9 +22,10 @@ mod pack;
 pub mod patch;
 mod verify;
 
+pub(crate) use bitmap::bits;
 pub use bitmap::{Bitmap, BitmapError};
 pub use chunk::{ChunkEntry, chunk_bytes_for};
 pub use image::ImageHasher;
 pub use manifest::{Manifest, ManifestError, OriginalFile, PACK_FORMAT, Pack};
 pub use pack::{PackError, build_pack, build_pack_of};
-pub use verify::{FrameError, assemble, decode_frame, verify_frame};
+pub use verify::{FrameError, assemble, decode_frame, frame_of_chunk, verify_frame};

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use thiserror::Error;
 
 use super::{chunk::ChunkEntry, manifest::Pack};
-use crate::ids::Hash;
+use crate::{ids::Hash, limits::PACK_ZSTD_LEVEL};
 
 /// Why a frame is not what the manifest says.
 #[derive(Debug, Error)]
@@ -79,6 +79,23 @@ pub fn decode_frame(entry: &ChunkEntry, frame: &[u8]) -> Result<Vec<u8>, FrameEr
         return Err(FrameError::RawHash { found, expected: entry.raw_hash });
     }
     Ok(raw)
+}
+
+/// Checks a raw chunk and makes its frame; `None` where this build's zstd makes another one than the manifest names,
+/// which is no fault of whoever sent the chunk (R73).
+///
+/// # Errors
+/// Another length or raw hash than the manifest says.
+pub fn frame_of_chunk(entry: &ChunkEntry, raw: &[u8]) -> Result<Option<Vec<u8>>, FrameError> {
+    if raw.len() != entry.raw_length as usize {
+        return Err(FrameError::Length { found: raw.len(), expected: entry.raw_length });
+    }
+    let found = Hash::of(raw);
+    if found != entry.raw_hash {
+        return Err(FrameError::RawHash { found, expected: entry.raw_hash });
+    }
+    let frame = zstd::bulk::compress(raw, PACK_ZSTD_LEVEL)?;
+    Ok(verify_frame(entry, &frame).is_ok().then_some(frame))
 }
 
 /// Writes the whole image of `pack` to `sink`; `frame` gives the frames by index, and each is checked.

@@ -1,92 +1,95 @@
 //! The own lease: asking for it, showing it, keeping to it.
 use std::time::Duration;
 
-use super::state::{OwnLease, PackState, Place, Swarm, SwarmOutput};
-use crate::{
-    charter::{Lease, Signed},
-    content::Bitmap,
-    ids::{NodeId, PackId},
-    time::Monotonic,
-    wire::bulk::BulkMessage,
+use super::{
+    interface::{GrantedLease, PackKey, PeerKey, SwarmOutput},
+    state::{OwnLease, Swarm, later},
 };
+use crate::{content::Bitmap, time::Monotonic};
 
-/// Between two wishes for a lease.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Between two wishes for a lease, in microseconds.
+const ASK_AGAIN: u64 = 2_000_000;
+/// And the most while frames come from inside the site anyway, in microseconds.
+const ASK_AGAIN_MAX: u64 = 16_000_000;
 
 impl Swarm {
-    pub(super) fn lease_granted(&mut self, now: Monotonic, signed: Signed<Lease>, lease: &Lease, held: &[u8]) {
-        let pack = lease.pack;
-        let Some(own) = self.packs.get_mut(&pack).filter(|own| !own.have.is_full()) else { return };
+    pub(super) fn lease_granted(&mut self, now: Monotonic, key: PackKey, granted: GrantedLease) {
+        let GrantedLease { signed, lease, held } = granted;
+        let Some(own) = self.pack_mut(key) else { return };
+        if own.have.is_full() || own.manifest.id() != lease.pack {
+            return;
+        }
         // A grant that was late on the way must not take the place of a newer one: the origin would refuse it.
         if own.lease.as_ref().is_some_and(|newer| newer.rank > lease.rank()) {
             return;
         }
         let life = Duration::from_millis(lease.life_milliseconds);
-        own.site_held = Bitmap::from_bytes(held, own.have.length()).unwrap_or_else(|_| Bitmap::new(own.have.length()));
-        own.lease =
-            Some(OwnLease { signed, rank: lease.rank(), expires_at: now.after(life), renew_at: now.after(life / 2) });
-        let origins: Vec<NodeId> =
-            self.peers.iter().filter(|(_, state)| state.place == Place::Origin).map(|(peer, _)| *peer).collect();
+        own.site_held = Bitmap::from_bytes(&held, own.have.length()).ok().map(Box::new);
+        own.ask_interval = 0;
+        let (expires_at, renew_at) = (now.after(life), now.after(life / 2));
+        let ask_at = renew_at.max(own.ask_lease_at);
+        let lease = OwnLease { signed, rank: lease.rank(), expires_at, renew_at };
+        let new = own.lease.replace(Box::new(lease)).is_none();
+        self.leases += u16::from(new);
+        self.wake_at(expires_at, "the lease ends");
+        self.wake_at(ask_at, "renew the lease");
+        let origins: Vec<PeerKey> = self.origins.iter().collect();
         for peer in origins {
-            self.show_lease(pack, peer);
+            self.show_lease(key, peer);
         }
     }
 
-    pub(super) fn show_lease(&mut self, pack: PackId, origin: NodeId) {
-        if let Some(lease) = self.packs.get(&pack).and_then(|own| own.lease.as_ref()) {
-            let message = BulkMessage::ShowLease(Box::new(lease.signed.clone()));
-            self.send(origin, message);
+    pub(super) fn show_lease(&mut self, key: PackKey, origin: PeerKey) {
+        if let Some(lease) = self.pack(key).and_then(|own| own.lease.as_ref()) {
+            let signed = Box::new(lease.signed.clone());
+            self.out(SwarmOutput::ShowLease { peer: origin, signed });
         }
     }
 
-    /// The lease is gone; what is under way may still arrive, nothing more is asked.
-    pub(super) fn lease_lost(&mut self, pack: PackId) {
-        if let Some(own) = self.packs.get_mut(&pack) {
-            own.end_lease();
-        }
+    /// The lease is gone; what is under way may still arrive, nothing more is asked. What the station said of other
+    /// holders goes with it: they may have died since, and who believes that somebody holds all that is missing would
+    /// never ask for a lease again.
+    pub(super) fn drop_lease(&mut self, key: PackKey) {
+        let Some(own) = self.pack_mut(key) else { return };
+        own.site_held = None;
+        let had = own.lease.take().is_some();
+        self.leases -= u16::from(had);
     }
 
     /// The origin does not accept the lease: ask the station for a better one, but not at once.
-    pub(super) fn lease_refused(&mut self, now: Monotonic, pack: PackId) {
-        if let Some(own) = self.packs.get_mut(&pack).filter(|own| own.lease.is_some()) {
-            own.end_lease();
-            own.ask_lease_at = now.after(ASK_AGAIN);
+    pub(super) fn lease_refused(&mut self, now: Monotonic, key: PackKey) {
+        let again = later(now, ASK_AGAIN);
+        if let Some(own) = self.pack_mut(key).filter(|own| own.lease.is_some()) {
+            own.ask_lease_at = again;
+            self.drop_lease(key);
+            self.wake_at(again, "ask for the lease");
         }
     }
 
     /// Lets leases end by the own clock and asks for new ones where the site lacks frames.
-    pub(super) fn tend_leases(&mut self, now: Monotonic) {
-        let mut asks = Vec::new();
-        for (pack, own) in &mut self.packs {
-            if own.have.is_full() {
-                continue;
-            }
-            if own.lease.as_ref().is_some_and(|lease| lease.expires_at <= now) {
-                own.end_lease();
-            }
-            let due = match &own.lease {
-                Some(lease) => lease.renew_at.max(own.ask_lease_at) <= now,
-                None => own.ask_lease_at <= now,
-            };
-            if due {
-                own.ask_lease_at = now.after(ASK_AGAIN);
-                if own.lease.is_some() || own.wan_candidate().is_some() {
-                    asks.push((*pack, own.have.count()));
-                }
-            }
+    pub(super) fn tend_lease(&mut self, now: Monotonic, key: PackKey) {
+        let Some(own) = self.pack_mut(key) else { return };
+        if own.lease.as_ref().is_some_and(|lease| lease.expires_at <= now) {
+            own.ask_lease_at = own.ask_lease_at.min(now);
+            self.drop_lease(key);
         }
-        for (pack, held) in asks {
-            self.say(SwarmOutput::AskLease { pack, held });
+        let Some(own) = self.pack_mut(key) else { return };
+        let due = match &own.lease {
+            Some(lease) => lease.renew_at.max(own.ask_lease_at) <= now,
+            None => own.ask_lease_at <= now,
+        };
+        if !due {
+            return;
         }
-    }
-}
-
-impl PackState {
-    /// What the station said of other holders goes with the lease: they may have died since, and who believes that
-    /// somebody holds all that is missing would never ask for a lease again.
-    fn end_lease(&mut self) {
-        self.lease = None;
-        self.site_held = Bitmap::new(self.have.length());
+        let held = own.have.count();
+        // Whoever gets on without a lease asks less and less often; the first of many asks soon enough.
+        let gets_on = own.lease.is_none() && held > own.asked_with;
+        own.ask_interval = if gets_on { (own.ask_interval * 2).clamp(ASK_AGAIN, ASK_AGAIN_MAX) } else { ASK_AGAIN };
+        own.asked_with = held;
+        own.ask_lease_at = later(now, own.ask_interval);
+        if own.lease.is_some() || own.wan_candidate().is_some() {
+            self.out(SwarmOutput::AskLease { pack: key, held });
+        }
     }
 }
 
@@ -96,12 +99,12 @@ mod tests {
 
     use ed25519_dalek::SigningKey;
 
-    use super::*;
     use crate::{
-        content::build_pack,
-        ids::Epoch,
+        charter::{Lease, Signed},
+        content::{Bitmap, build_pack},
+        ids::{Epoch, NodeId},
         machine::Machine,
-        swarm::{SwarmInput, SwarmSetup},
+        swarm::{NamedInput, NamedOutput, NamedSwarm, SwarmSetup, Tuning},
         time::Now,
     };
 
@@ -111,17 +114,18 @@ mod tests {
     fn who_was_told_that_others_hold_all_asks_again_once_its_lease_is_over() {
         let pack = Arc::new(build_pack("payload", [7; 4000].as_slice(), 1000, &mut Vec::new()).unwrap());
         let id = pack.id();
-        let mut swarm = Swarm::new(SwarmSetup { seed: 1, leased_bytes_max: 10_000 });
-        let mut asks = |seconds: u64, input: Option<SwarmInput>| {
+        let mut swarm = NamedSwarm::new(SwarmSetup { seed: 1, leased_bytes_max: 10_000, tuning: Tuning::default() });
+        let mut asks = |seconds: u64, input: Option<NamedInput>| {
             let now = Now::from_seconds(seconds);
             match input {
                 Some(input) => swarm.handle(now, input),
                 None => swarm.handle_timeout(now),
             }
             std::iter::from_fn(|| swarm.poll_output())
-                .any(|said| matches!(said.output, SwarmOutput::AskLease { pack, .. } if pack == id))
+                .any(|said| matches!(said.output, NamedOutput::AskLease { pack, .. } if pack == id))
         };
-        assert!(asks(0, Some(SwarmInput::Want { pack: Arc::clone(&pack), kept: Bitmap::new(pack.frames()) })));
+        let (wanted, kept) = (Arc::clone(&pack), Bitmap::new(pack.frames()));
+        assert!(asks(0, Some(NamedInput::Want { pack: wanted, kept, raw: None, source: false })));
         let lease = Lease {
             site: "store-17".parse().unwrap(),
             epoch: Epoch { charter_version: 1, term: 0 },
@@ -131,8 +135,8 @@ mod tests {
             life_milliseconds: 10_000,
         };
         let signed = Signed::sign(&lease, &SigningKey::from_bytes(&[1; 32]));
-        let held = Bitmap::full(pack.frames()).as_bytes().to_vec();
-        asks(1, Some(SwarmInput::LeaseGranted { signed, lease, held }));
+        let held = Bitmap::full(pack.frames()).to_bytes();
+        asks(1, Some(NamedInput::LeaseGranted { signed, lease, held }));
         asks(6, None);
         assert!(asks(12, None), "the lease has ended and frames are missing still");
     }

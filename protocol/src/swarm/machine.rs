@@ -1,7 +1,8 @@
 //! Dispatch and deadlines.
 use super::{
+    interface::{PeerKey, SwarmInput, SwarmOutput},
     picker::PATIENCE,
-    state::{Swarm, SwarmInput, SwarmOutput},
+    state::{Durability, Swarm, later},
 };
 use crate::{
     machine::{Deadline, Machine, Sequenced},
@@ -13,67 +14,44 @@ impl Machine for Swarm {
     type Output = SwarmOutput;
 
     fn handle(&mut self, now: Now, input: SwarmInput) {
-        let now = now.monotonic;
+        // The clock never jumps back; were it to, deadlines must not move.
+        let now = self.latest.max(now.monotonic);
+        self.latest = now;
         match input {
-            SwarmInput::Want { pack, kept } => self.want(now, pack, kept),
-            SwarmInput::Forget { pack } => self.forget(pack),
-            SwarmInput::PeerJoined { peer, place } => self.peer_joined(now, peer, place),
-            SwarmInput::PeerLeft { peer } => self.peer_left(now, peer),
-            SwarmInput::Message { peer, message } => self.message(now, peer, message),
-            SwarmInput::FrameStored { pack, index } => self.frame_stored(now, pack, index),
-            SwarmInput::FrameCorrupt { pack, index, peer } => self.frame_corrupt(now, pack, index, peer),
-            SwarmInput::StoreFailed { pack, index } => {
-                self.store_failed(now, pack, index);
-                self.sync_failed(pack);
+            SwarmInput::Said { peer, pack, word } => self.said(now, peer, pack, word),
+            SwarmInput::FrameArrived { peer, pack, index, length, raw } => {
+                self.frame_arrived(now, peer, pack, index, length, raw);
             }
-            SwarmInput::FrameLost { pack, index } => self.frame_lost(pack, index),
-            SwarmInput::FrameServed { peer, pack, index } => self.frame_served(peer, pack, index),
+            SwarmInput::FrameStored { pack, index } => self.frame_stored(now, pack, index),
+            SwarmInput::FrameServed { peer, pack, index } => self.frame_served(now, peer, pack, index),
+            SwarmInput::Want { pack, wanted } => self.want(now, pack, *wanted),
+            SwarmInput::Forget { pack } => self.forget(now, pack),
+            SwarmInput::PeerJoined { peer, node, place, takes_turns } => {
+                self.peer_joined(now, peer, node, place, takes_turns);
+            }
+            SwarmInput::PeerLeft { peer } => self.peer_left(now, peer),
+            SwarmInput::FrameCorrupt { pack, index } => self.frame_corrupt(now, pack, index),
+            SwarmInput::StoreFailed { pack, index } => self.store_failed(now, pack, index),
+            SwarmInput::FrameLost { pack, index } => self.frame_lost(now, pack, index),
             SwarmInput::PackSynced { pack } => self.pack_synced(pack),
-            SwarmInput::LeaseGranted { signed, lease, held } => self.lease_granted(now, signed, &lease, &held),
-            SwarmInput::LeaseRevoked { pack } => self.lease_lost(pack),
+            SwarmInput::LeaseGranted { pack, lease } => self.lease_granted(now, pack, *lease),
+            SwarmInput::LeaseRevoked { pack } => self.drop_lease(pack),
         }
         self.advance(now);
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        self.advance(now.monotonic);
+        self.latest = self.latest.max(now.monotonic);
+        self.advance(self.latest);
     }
 
     fn poll_output(&mut self) -> Option<Sequenced<SwarmOutput>> {
         self.outputs.pop_front()
     }
 
+    /// A lower bound of the next deadline: what was planned and is no longer needed costs one call that does nothing.
     fn poll_timeout(&self) -> Option<Deadline> {
-        let mut first = self.announce_at.map(|at| Deadline { at, reason: "announce new frames" });
-        let mut consider = |at: Monotonic, reason: &'static str| {
-            first = Deadline::earlier(first, Some(Deadline { at, reason }));
-        };
-        for state in self.peers.values() {
-            state.rests_until.into_iter().for_each(|at| consider(at, "ask a busy neighbour again"));
-            if !state.flights.is_empty() {
-                consider(state.progress_due(), "give up a silent neighbour");
-            }
-        }
-        for (pack, own) in &self.packs {
-            own.stalled_until.into_iter().for_each(|at| consider(at, "try the store again"));
-            if own.have.is_full() {
-                continue;
-            }
-            match &own.lease {
-                Some(lease) => {
-                    consider(lease.expires_at, "the lease ends");
-                    consider(lease.renew_at.max(own.ask_lease_at), "renew the lease");
-                    let waits = self.peers.values().filter_map(|state| state.packs.get(pack));
-                    let waits =
-                        waits.filter(|of_peer| of_peer.interested).map(|of_peer| of_peer.last_word.after(PATIENCE));
-                    // Only what lies ahead: a neighbour that is past it no longer holds anything back.
-                    let ahead = waits.filter(|at| *at > self.latest).min();
-                    ahead.into_iter().for_each(|at| consider(at, "a silent neighbour no longer holds the line back"));
-                }
-                None => consider(own.ask_lease_at, "ask for the lease"),
-            }
-        }
-        first
+        self.wake
     }
 
     fn check_invariants(&self) {
@@ -82,15 +60,125 @@ impl Machine for Swarm {
 }
 
 impl Swarm {
+    /// Does what has become possible: only for peers and packs that something happened to.
     fn advance(&mut self, now: Monotonic) {
-        self.latest = self.latest.max(now);
-        self.end_rests(now);
-        self.expire_silent(now);
-        self.tend_leases(now);
-        self.retry_syncs();
-        self.schedule(now);
-        self.announce(now);
+        let due = self.wake.is_some_and(|wake| wake.at <= now);
+        if due {
+            self.run_deadlines(now);
+        }
+        if !self.ready.is_empty() || self.leases > 0 {
+            self.schedule(now);
+        }
+        if !self.pushing.is_empty() {
+            self.push(now);
+        }
+        if self.announce_at.is_some_and(|at| at <= now) {
+            self.announce(now);
+        }
+        if !self.feeding.is_empty() {
+            self.give_turns(now);
+        }
+        if due {
+            self.plan_wake();
+        }
         #[cfg(debug_assertions)]
         self.assert_invariants();
+    }
+
+    fn run_deadlines(&mut self, now: Monotonic) {
+        for slot in 0..self.peers.len() {
+            self.run_deadlines_of(now, PeerKey(slot as u16));
+        }
+        if self.uploads.iter().any(|(_, due)| *due <= now) {
+            self.expire_uploads(now);
+        }
+        if !self.pushing.is_empty() {
+            self.expire_pushes(now);
+        }
+        for key in self.pack_keys() {
+            let Some(own) = self.pack_mut(key) else { continue };
+            let quiet = own.quiet_at.take_if(|at| *at <= now).is_some() && !own.is_pushing();
+            if own.stalled_until.take_if(|until| *until <= now).is_some() {
+                let again = own.durability == Durability::Incomplete && own.have.is_full();
+                if again {
+                    own.durability = Durability::Syncing;
+                    self.out(SwarmOutput::Sync { pack: key });
+                }
+                self.ready.union(&self.inside);
+                self.all_hungry_again();
+            }
+            if quiet {
+                self.show_all(now, key);
+            }
+        }
+        for key in self.lacking.clone() {
+            self.tend_lease(now, key);
+            self.probe(now, key);
+        }
+    }
+
+    fn run_deadlines_of(&mut self, now: Monotonic, peer: PeerKey) {
+        let Some(state) = self.peer_mut(peer) else { return };
+        let rested = state.rests_until.take_if(|until| *until <= now).is_some();
+        let pushable = state.push_rests_until.take_if(|until| *until <= now).is_some() && state.push.is_none();
+        let offered = state.turn_rests_until.take_if(|until| *until <= now).is_some() && state.turn.is_none();
+        let went_by = state.turn.filter(|(_, due)| *due <= now);
+        let silent = !state.flights.is_empty() && state.progress_due() <= now;
+        if rested {
+            self.ready.insert(peer);
+        }
+        if pushable {
+            self.push_busy.remove(peer);
+        }
+        if offered && !self.uploads.iter().any(|(upload, _)| upload.peer == peer) {
+            self.upload_busy.remove(peer);
+        }
+        if let Some((key, _)) = went_by {
+            self.turn_went_by(now, peer, key);
+        }
+        if silent {
+            self.silent(now, peer);
+        }
+    }
+
+    /// The next deadline, from scratch.
+    fn plan_wake(&mut self) {
+        self.wake = None;
+        let mut plans: Vec<(Monotonic, &'static str)> = Vec::new();
+        plans.extend(self.announce_at.map(|at| (at, "announce new frames")));
+        for state in self.peers.iter().flatten() {
+            plans.extend(state.rests_until.map(|at| (at, "ask a busy neighbour again")));
+            plans.extend(state.turn.map(|(_, at)| (at, "a neighbour lets its turn go by")));
+            plans.extend(state.turn_rests_until.map(|at| (at, "offer a neighbour turns again")));
+            plans.extend(state.push_rests_until.map(|at| (at, "push to a neighbour again")));
+            if !state.flights.is_empty() {
+                plans.push((state.progress_due(), "give up a silent neighbour"));
+            }
+        }
+        plans.extend(self.uploads.iter().map(|(_, due)| (*due, "a neighbour takes nothing any more")));
+        for key in &self.pushing {
+            let Some(own) = self.pack(*key) else { continue };
+            plans.extend(own.pushes.front().map(|push| (push.expires_at, "push again what was not heard of")));
+        }
+        for own in self.packs.iter().flatten() {
+            plans.extend(own.quiet_at.map(|at| (at, "show what was pushed")));
+            plans.extend(own.stalled_until.map(|at| (at, "try the store again")));
+        }
+        for own in self.lacking.iter().filter_map(|key| self.pack(*key)) {
+            plans.extend(own.probe_at.map(|at| (at, "ask out of turn for what neighbours claim")));
+            match &own.lease {
+                Some(lease) => {
+                    plans.push((lease.expires_at, "the lease ends"));
+                    plans.push((lease.renew_at.max(own.ask_lease_at), "renew the lease"));
+                    let waits = own.interested.iter().filter_map(|peer| self.peer(peer));
+                    let ends = waits.map(|peer| later(peer.last_word, PATIENCE)).filter(|at| *at > self.latest);
+                    plans.extend(ends.min().map(|at| (at, "a silent neighbour no longer holds the line back")));
+                }
+                None => plans.push((own.ask_lease_at, "ask for the lease")),
+            }
+        }
+        for (at, reason) in plans {
+            self.wake_at(at, reason);
+        }
     }
 }

@@ -1,278 +1,397 @@
 //! Neighbours that come, go, speak and misbehave.
-use std::time::Duration;
-
-use super::state::{Ban, PackState, PeerPack, PeerState, Place, Swarm, SwarmOutput};
+use super::{
+    interface::{Offence, PackKey, PeerKey, Place, SwarmOutput, Word},
+    state::{Ban, PackState, PeerState, Swarm, later},
+};
 use crate::{
-    content::Bitmap,
-    ids::{NodeId, PackId},
-    limits::{BANS_MAX, HAVE_FRAMES_MAX, LAN_IN_FLIGHT_BYTES, PACKS_PER_PEER_MAX},
-    refusal::{Refusal, RefusalKind},
+    content::{Bitmap, bits},
+    ids::NodeId,
+    limits::{BANS_MAX, BULK_CONNECTIONS_MAX, HAVE_FRAMES_MAX},
+    refusal::RefusalKind,
     time::Monotonic,
-    wire::bulk::BulkMessage,
 };
 
-/// Longest rest after a busy answer.
-const BUSY_MAX: Duration = Duration::from_secs(10);
-/// First ban; doubles each time, up to 64 times as long.
-const BAN: Duration = Duration::from_secs(60);
+/// Longest rest after a busy answer, in microseconds.
+const BUSY_MAX: u64 = 10_000_000;
+/// First ban, in microseconds; doubles each time, up to 64 times as long.
+const BAN: u64 = 60_000_000;
+/// Frames in a row that a peer may announce and then refuse.
+const FALSE_CLAIMS_MAX: u16 = 32;
+/// What a neighbour gets to answer a request before it counts as silent, in microseconds.
+const SILENCE: u64 = 1_500_000;
+/// And what the origin gets: its line may be down for a while.
+const ORIGIN_SILENCE: u64 = 30_000_000;
+/// The slowest rate at which a neighbour may send without counting as silent: 256 KiB/s, as microseconds per KiB.
+const MICROSECONDS_PER_KIB: u64 = 3_906;
+
+/// The time in which `bytes` must have been sent by a neighbour that counts as alive, in microseconds.
+pub(super) fn patience(bytes: u64) -> u64 {
+    SILENCE + bytes.div_ceil(1024) * MICROSECONDS_PER_KIB
+}
 
 impl Swarm {
-    pub(super) fn peer_joined(&mut self, now: Monotonic, peer: NodeId, place: Place) {
+    pub(super) fn peer_joined(
+        &mut self,
+        now: Monotonic,
+        peer: PeerKey,
+        node: NodeId,
+        place: Place,
+        takes_turns: bool,
+    ) {
         self.peer_left(now, peer);
-        if self.bans.get(&peer).is_some_and(|ban| ban.until > now) {
-            return self.say(SwarmOutput::Disconnect { peer, why: "it served corrupt frames not long ago" });
+        let slot = usize::from(peer.0);
+        if slot >= BULK_CONNECTIONS_MAX {
+            return self.out(SwarmOutput::Disconnect { peer, why: "more neighbours than one node may have" });
         }
-        self.peers.insert(peer, PeerState::new(place, now));
-        let packs: Vec<PackId> = self.packs.keys().copied().collect();
-        for pack in packs {
+        if self.bans.get(&node).is_some_and(|ban| ban.until > now) {
+            return self.out(SwarmOutput::Disconnect { peer, why: "it served corrupt frames not long ago" });
+        }
+        if self.peers.len() <= slot {
+            self.peers.resize_with(slot + 1, || None);
+        }
+        self.peers[slot] =
+            Some(Box::new(PeerState::new(node, place, takes_turns, self.tuning.in_flight_bytes, now)));
+        match place {
+            Place::Inside => self.inside.insert(peer),
+            Place::Origin => self.origins.insert(peer),
+            Place::Outside => {}
+        }
+        for pack in self.pack_keys() {
             match place {
-                Place::Inside => self.send(peer, BulkMessage::Interest { pack }),
+                Place::Inside => self.say(peer, pack, Word::Interest),
                 Place::Origin => self.show_lease(pack, peer),
                 Place::Outside => {}
             }
         }
     }
 
-    pub(super) fn peer_left(&mut self, _now: Monotonic, peer: NodeId) {
-        self.serving.retain(|(to, ..)| *to != peer);
-        self.upload_queue.retain(|(to, ..)| *to != peer);
-        let Some(gone) = self.peers.remove(&peer) else { return };
-        for (pack, index) in gone.flights.keys() {
-            self.flight_ended(*pack, *index);
+    pub(super) fn peer_left(&mut self, now: Monotonic, peer: PeerKey) {
+        let Some(gone) = self.peers.get_mut(usize::from(peer.0)).and_then(Option::take) else { return };
+        for set in [&mut self.inside, &mut self.origins, &mut self.ready, &mut self.no_room] {
+            set.remove(peer);
         }
-        for (pack, of_peer) in gone.packs {
-            if let (Some(state), Some(have)) = (self.packs.get_mut(&pack), of_peer.have) {
-                have.iter().for_each(|index| state.lost_holder(index));
+        self.push_busy.remove(peer);
+        self.upload_busy.remove(peer);
+        self.turns -= u16::from(gone.turn.is_some());
+        self.uploads.retain(|(upload, _)| upload.peer != peer);
+        self.uploads_overdue.retain(|upload| upload.peer != peer);
+        self.drop_queued(|upload| upload.peer == peer);
+        self.push_active -= u16::from(gone.push.is_some() && !gone.push_overdue);
+        self.flying_bytes -= gone.in_flight_bytes;
+        if gone.place == Place::Origin {
+            for flight in &gone.flights {
+                self.wan_flight_ended(flight.pack, flight.index);
             }
         }
-        self.start_uploads();
+        for key in self.pack_keys() {
+            if let Some(state) = self.pack_mut(key) {
+                state.forget_peer(peer);
+            }
+            let pushed = gone.push.is_some_and(|(pack, _)| pack == key) && !gone.push_overdue;
+            self.pushes_lost(now, key, peer, pushed);
+        }
+        for flight in gone.flights {
+            self.missing_again(flight.pack, flight.index);
+        }
+        self.room_again();
+        self.start_uploads(now);
     }
 
-    /// Bans a peer that sent something that cannot be an accident of the network.
-    pub(super) fn penalise(&mut self, now: Monotonic, peer: NodeId, pack: PackId, why: String) {
-        if self.bans.len() >= BANS_MAX && !self.bans.contains_key(&peer) {
+    pub(super) fn ban(&mut self, now: Monotonic, node: NodeId) -> Monotonic {
+        if self.bans.len() >= BANS_MAX && !self.bans.contains_key(&node) {
             let first = self.bans.iter().min_by_key(|(_, ban)| ban.until).map(|(node, _)| *node);
             first.map(|node| self.bans.remove(&node));
         }
-        let ban = self.bans.entry(peer).or_insert(Ban { until: now, times: 0 });
-        ban.until = now.after(BAN * (1 << ban.times.min(6)));
+        let ban = self.bans.entry(node).or_insert(Ban { until: now, times: 0 });
+        ban.until = later(now, BAN << ban.times.min(6));
         ban.times += 1;
-        let until = ban.until;
+        ban.until
+    }
+
+    /// Bans a peer that did what cannot be an accident of the network.
+    pub(super) fn penalise(&mut self, now: Monotonic, peer: PeerKey, pack: PackKey, offence: Offence) {
+        let Some(node) = self.peer(peer).map(|state| state.node) else { return };
+        let until = self.ban(now, node);
         self.peer_left(now, peer);
-        self.say(SwarmOutput::Penalise { peer, pack, until, why });
+        self.out(SwarmOutput::Penalise { peer, pack, until, offence });
     }
 
-    pub(super) fn message(&mut self, now: Monotonic, peer: NodeId, message: BulkMessage) {
-        let Some(place) = self.peers.get(&peer).map(|state| state.place) else { return };
-        match (place, message) {
-            (Place::Inside, BulkMessage::Interest { pack }) => self.interest(now, peer, pack),
-            (Place::Inside, BulkMessage::NoInterest { pack }) => {
-                if let Some(of_peer) = self.peer_pack(now, peer, pack) {
-                    of_peer.interested = false;
-                    of_peer.announce.clear();
+    pub(super) fn said(&mut self, now: Monotonic, peer: PeerKey, pack: PackKey, word: Word) {
+        let Some(state) = self.peer_mut(peer) else { return };
+        state.last_word = now;
+        match (state.place, word) {
+            (Place::Inside, Word::HaveFrame(index)) => self.peer_has_more(now, peer, pack, &[index]),
+            (Place::Inside, Word::HaveFrames(indexes)) => self.peer_has_more(now, peer, pack, &indexes),
+            (Place::Inside, Word::Request(index)) => self.request(now, peer, pack, index),
+            (Place::Inside, Word::Have(bitmap)) => self.peer_has(now, peer, pack, &bitmap),
+            (Place::Inside, Word::Interest) => self.interest(peer, pack),
+            (Place::Inside, Word::NoInterest) => {
+                if let Some(state) = self.pack_mut(pack) {
+                    state.interested.remove(peer);
+                    state.hungry.remove(peer);
                 }
             }
-            (Place::Inside, BulkMessage::Have { pack, bitmap }) => self.peer_has(now, peer, pack, &bitmap),
-            (Place::Inside, BulkMessage::HaveFrames { pack, indexes }) => {
-                self.peer_has_more(now, peer, pack, &indexes);
+            (Place::Inside, Word::Turn) => self.turn(now, peer, pack),
+            (Place::Inside, Word::Pass) => self.passed(peer, pack),
+            (_, Word::Request(index)) => {
+                self.say(peer, pack, Word::Refuse { index: Some(index), kind: RefusalKind::NotAuthorised });
             }
-            (Place::Inside, BulkMessage::Request { pack, index }) => self.request(now, peer, pack, index),
-            (_, BulkMessage::Request { pack, index }) => {
-                let refusal = Refusal::new(RefusalKind::NotAuthorised, "frames are served inside the site only");
-                self.send(peer, BulkMessage::Refuse { pack, index: Some(index), refusal });
+            (Place::Inside | Place::Origin, Word::Busy { index, retry_after_milliseconds, instead }) => {
+                self.busy(now, peer, pack, index, retry_after_milliseconds, instead);
             }
-            (Place::Inside | Place::Origin, BulkMessage::Frame { pack, index, bytes }) => {
-                self.frame(now, peer, pack, index, bytes);
-            }
-            (_, BulkMessage::Busy { pack, index, retry_after_milliseconds }) => {
-                let rest = Duration::from_millis(retry_after_milliseconds.max(1).into()).min(BUSY_MAX);
-                if self.take_flight(peer, pack, index)
-                    && let Some(state) = self.peers.get_mut(&peer)
-                {
-                    state.last_progress = now;
-                    state.rests_until = Some(now.after(rest));
+            (Place::Origin, Word::Refuse { index, .. }) => {
+                if let Some(index) = index {
+                    self.give_up_flight(peer, pack, index);
                 }
+                self.lease_refused(now, pack);
             }
-            (_, BulkMessage::Refuse { pack, index, .. }) => self.refused(now, peer, place, pack, index),
+            (Place::Inside, Word::Refuse { index: Some(index), .. }) => self.peer_lacks(now, peer, pack, index),
             _ => {}
         }
     }
 
-    fn refused(&mut self, now: Monotonic, peer: NodeId, place: Place, pack: PackId, index: Option<u32>) {
-        if let Some(index) = index {
-            self.take_flight(peer, pack, index);
+    fn interest(&mut self, peer: PeerKey, key: PackKey) {
+        let takes_turns = self.peer(peer).is_some_and(|peer| peer.takes_turns);
+        let Some(state) = self.pack_mut(key) else { return };
+        state.interested.insert(peer);
+        if takes_turns {
+            state.hungry.insert(peer);
         }
-        match (place, index) {
-            (Place::Origin, _) => self.lease_refused(now, pack),
-            (_, Some(index)) => self.peer_lacks(peer, pack, index),
-            _ => {}
+        self.tell_have(peer, key);
+        self.feed(key);
+    }
+
+    fn tell_have(&mut self, peer: PeerKey, key: PackKey) {
+        let takes_turns = self.peer(peer).is_some_and(|peer| peer.takes_turns);
+        let Some(state) = self.pack(key) else { return };
+        let bitmap = Box::new(state.told(takes_turns));
+        self.say(peer, key, Word::Have(bitmap));
+    }
+
+    fn busy(
+        &mut self,
+        now: Monotonic,
+        peer: PeerKey,
+        key: PackKey,
+        index: u32,
+        milliseconds: u32,
+        instead: Option<PeerKey>,
+    ) {
+        if !self.give_up_flight(peer, key, index) {
+            return;
+        }
+        let until = later(now, (u64::from(milliseconds.max(1)) * 1000).min(BUSY_MAX));
+        if let Some(state) = self.peer_mut(peer) {
+            state.last_progress = now;
+            state.rests_until = Some(until);
+        }
+        self.wake_at(until, "ask a busy neighbour again");
+        if let Some(other) = instead.filter(|other| self.inside.contains(*other)) {
+            self.ready.insert(other);
         }
     }
 
-    /// What is known of `peer` about `pack`; `None` where it names more packs than a neighbour may.
-    fn peer_pack(&mut self, now: Monotonic, peer: NodeId, pack: PackId) -> Option<&mut PeerPack> {
-        let state = self.peers.get_mut(&peer)?;
-        if !state.packs.contains_key(&pack) && state.packs.len() >= PACKS_PER_PEER_MAX {
-            return None;
+    fn peer_has(&mut self, now: Monotonic, peer: PeerKey, key: PackKey, bitmap: &Bitmap) {
+        let takes_turns = self.peer(peer).is_some_and(|peer| peer.takes_turns);
+        let Some(state) = self.pack_mut(key) else { return };
+        if bitmap.length() != state.have.length() {
+            return self.penalise(now, peer, key, Offence::WrongBitmap);
         }
-        let of_peer = state.packs.entry(pack).or_insert(PeerPack {
-            have: None,
-            interested: false,
-            last_word: now,
-            nothing_useful: false,
-            announce: Vec::new(),
-        });
-        of_peer.last_word = now;
-        Some(of_peer)
-    }
-
-    fn interest(&mut self, now: Monotonic, peer: NodeId, pack: PackId) {
-        if let Some(of_peer) = self.peer_pack(now, peer, pack) {
-            of_peer.interested = true;
-            self.tell_have(peer, pack);
+        let old = state.row_mut(peer).to_vec();
+        state.row_mut(peer).copy_from_slice(bitmap.words());
+        let differs = |from: &[u64], to: &[u64]| -> Vec<u64> { from.iter().zip(to).map(|(a, b)| a & !b).collect() };
+        let lost = differs(&old, bitmap.words());
+        bits(&lost).for_each(|index| state.lost_holder(index));
+        bits(&differs(bitmap.words(), &old)).for_each(|index| state.new_holder(index));
+        state.known.insert(peer);
+        state.spent.remove(peer);
+        let interested = state.interested.contains(peer);
+        if takes_turns && interested {
+            state.hungry.insert(peer);
+            self.feed(key);
         }
-    }
-
-    /// Tells `peer` all that this node has of `pack`, if it knows the pack.
-    pub(super) fn tell_have(&mut self, peer: NodeId, pack: PackId) {
-        let Some(state) = self.packs.get(&pack) else { return };
-        let bitmap = state.have.as_bytes().to_vec();
-        if let Some(of_peer) = self.peers.get_mut(&peer).and_then(|state| state.packs.get_mut(&pack)) {
-            of_peer.announce.clear();
+        if interested && lost.iter().any(|word| *word != 0) {
+            // Of what it had it was not told that it is here too.
+            self.tell_have(peer, key);
         }
-        self.send(peer, BulkMessage::Have { pack, bitmap });
+        self.ready.insert(peer);
+        self.probe_later(key);
+        self.push_settled(now, key);
     }
 
-    fn peer_has(&mut self, now: Monotonic, peer: NodeId, pack: PackId, bitmap: &[u8]) {
-        let Some(length) = self.packs.get(&pack).map(|state| state.have.length()) else { return };
-        let Ok(new) = Bitmap::from_bytes(bitmap, length) else {
-            return self.penalise(now, peer, pack, "it sent a bitmap that does not fit the pack".to_owned());
-        };
-        let Some(of_peer) = self.peer_pack(now, peer, pack) else { return };
-        of_peer.nothing_useful = false;
-        let old = of_peer.have.replace(new.clone());
-        let Some(state) = self.packs.get_mut(&pack) else { return };
-        old.iter().flat_map(Bitmap::iter).for_each(|index| state.lost_holder(index));
-        new.iter().for_each(|index| state.new_holder(index));
-    }
-
-    fn peer_has_more(&mut self, now: Monotonic, peer: NodeId, pack: PackId, indexes: &[u32]) {
-        let Some(length) = self.packs.get(&pack).map(|state| state.have.length()) else { return };
+    #[inline]
+    fn peer_has_more(&mut self, now: Monotonic, peer: PeerKey, key: PackKey, indexes: &[u32]) {
+        let Some(state) = self.pack_mut(key) else { return };
+        let length = state.have.length();
         if indexes.len() > HAVE_FRAMES_MAX || indexes.iter().any(|index| *index >= length) {
-            return self.penalise(now, peer, pack, "it announced frames that the pack does not have".to_owned());
+            return self.penalise(now, peer, key, Offence::WrongAnnouncement);
         }
-        let Some(of_peer) = self.peer_pack(now, peer, pack) else { return };
-        of_peer.nothing_useful = false;
-        let have = of_peer.have.get_or_insert_with(|| Bitmap::new(length));
-        let new: Vec<u32> = indexes.iter().copied().filter(|index| have.insert(*index)).collect();
-        let Some(state) = self.packs.get_mut(&pack) else { return };
-        new.into_iter().for_each(|index| state.new_holder(index));
+        let withheld = state.is_pushing();
+        let mut useful = false;
+        for index in indexes {
+            let word = &mut state.row_mut(peer)[(index / 64) as usize];
+            let bit = 1 << (index % 64);
+            if *word & bit == 0 {
+                *word |= bit;
+                state.new_holder(*index);
+                useful |= state.missing.contains(*index);
+            }
+        }
+        state.known.insert(peer);
+        if useful {
+            state.spent.remove(peer);
+            let planned = state.probe_at.is_some();
+            self.ready.insert(peer);
+            if !planned {
+                self.probe_later(key);
+            }
+        }
+        if withheld {
+            if let Some(state) = self.peer_mut(peer) {
+                state.push_failures = 0;
+            }
+            self.push_settled(now, key);
+        }
     }
 
     /// A neighbour announced a frame and then could not serve it.
-    fn peer_lacks(&mut self, peer: NodeId, pack: PackId, index: u32) {
-        let of_peer = self.peers.get_mut(&peer).and_then(|state| state.packs.get_mut(&pack));
-        let had = of_peer.and_then(|of_peer| of_peer.have.as_mut()).is_some_and(|have| have.remove(index));
-        if let (true, Some(state)) = (had, self.packs.get_mut(&pack)) {
+    fn peer_lacks(&mut self, now: Monotonic, peer: PeerKey, key: PackKey, index: u32) {
+        if let Some(state) = self.pack_mut(key).filter(|state| state.peer_has(peer, index)) {
+            state.row_mut(peer)[(index / 64) as usize] &= !(1 << (index % 64));
             state.lost_holder(index);
+        }
+        let asked = self.give_up_flight(peer, key, index);
+        let Some(state) = self.peer_mut(peer) else { return };
+        state.false_claims += u16::from(asked);
+        if state.false_claims > FALSE_CLAIMS_MAX {
+            self.penalise(now, peer, key, Offence::FalseClaims);
         }
     }
 
     /// Ends the request of this frame from this peer. `false`: there was none.
-    pub(super) fn take_flight(&mut self, peer: NodeId, pack: PackId, index: u32) -> bool {
-        let Some(state) = self.peers.get_mut(&peer) else { return false };
-        let Some(bytes) = state.flights.remove(&(pack, index)) else { return false };
-        state.in_flight_bytes -= bytes;
-        self.flight_ended(pack, index);
+    pub(super) fn end_flight(&mut self, peer: PeerKey, key: PackKey, index: u32) -> bool {
+        let Some(state) = self.peer_mut(peer) else { return false };
+        let Some(position) = state.flights.iter().position(|flight| flight.index == index && flight.pack == key) else {
+            return false;
+        };
+        let flight = state.flights.swap_remove(position);
+        state.in_flight_bytes -= u64::from(flight.length);
+        let wan = state.place == Place::Origin;
+        self.flying_bytes -= u64::from(flight.length);
+        if wan {
+            self.wan_flight_ended(key, index);
+        }
+        self.room_again();
         true
     }
 
-    /// Takes the frame back among the missing.
-    fn flight_ended(&mut self, pack: PackId, index: u32) {
-        let Some(state) = self.packs.get_mut(&pack) else { return };
-        if let Some(flight) = state.in_flight.remove(&index) {
-            if flight.wan {
-                state.wan_pending_bytes -= state.pack.frame_length(index);
-            }
-            state.missing.insert(index);
-            self.reconsider(pack);
+    fn wan_flight_ended(&mut self, key: PackKey, index: u32) {
+        if let Some(state) = self.pack_mut(key) {
+            state.wan_pending_bytes -= state.length_of(index);
         }
     }
 
-    /// A frame of `pack` is missing again: whoever seemed useless may have it.
-    pub(super) fn reconsider(&mut self, pack: PackId) {
-        for peer in self.peers.values_mut() {
-            if let Some(of_peer) = peer.packs.get_mut(&pack) {
-                of_peer.nothing_useful = false;
-            }
+    /// Ends a request that brought nothing.
+    pub(super) fn give_up_flight(&mut self, peer: PeerKey, key: PackKey, index: u32) -> bool {
+        let ended = self.end_flight(peer, key, index);
+        if ended {
+            self.missing_again(key, index);
+            self.ready.insert(peer);
         }
+        ended
+    }
+
+    /// Something that was asked for came: the budget grows back.
+    pub(super) fn progressed(&mut self, now: Monotonic, peer: PeerKey, bytes: u64) {
+        let budget = self.tuning.in_flight_bytes;
+        let Some(state) = self.peer_mut(peer) else { return };
+        state.last_progress = now;
+        state.silences = 0;
+        state.budget_bytes = (state.budget_bytes + bytes).min(budget);
     }
 
     /// A neighbour from which nothing came for too long loses its requests and its budget, and rests.
-    pub(super) fn expire_silent(&mut self, now: Monotonic) {
-        let silent = |state: &PeerState| !state.flights.is_empty() && now >= state.progress_due();
-        let late: Vec<(NodeId, Place)> =
-            self.peers.iter().filter(|(_, state)| silent(state)).map(|(peer, state)| (*peer, state.place)).collect();
-        for (peer, place) in late {
-            if place == Place::Origin {
-                // Frames that the origin has already sent must not be asked for twice on one connection.
-                self.peer_left(now, peer);
-                self.say(SwarmOutput::Disconnect { peer, why: "nothing came from the origin for too long" });
-                continue;
-            }
-            let flights: Vec<_> =
-                self.peers.get(&peer).into_iter().flat_map(|state| state.flights.keys()).copied().collect();
-            for (pack, index) in flights {
-                self.take_flight(peer, pack, index);
-            }
-            if let Some(state) = self.peers.get_mut(&peer) {
-                state.budget_bytes = 0;
-                state.rests_until = Some(now.after(PeerState::SILENCE));
-            }
+    pub(super) fn silent(&mut self, now: Monotonic, peer: PeerKey) {
+        let Some(state) = self.peer_mut(peer) else { return };
+        if state.place == Place::Origin {
+            // Frames that the origin has already sent must not be asked for twice on one connection.
+            self.peer_left(now, peer);
+            return self.out(SwarmOutput::Disconnect { peer, why: "nothing came from the origin for too long" });
         }
-    }
-
-    pub(super) fn end_rests(&mut self, now: Monotonic) {
-        let over = |until: &mut Option<Monotonic>| {
-            if until.is_some_and(|until| until <= now) {
-                *until = None;
-            }
-        };
-        self.peers.values_mut().for_each(|state| over(&mut state.rests_until));
-        self.packs.values_mut().for_each(|state| over(&mut state.stalled_until));
+        state.budget_bytes = 0;
+        state.rests_until = Some(later(now, SILENCE << state.silences.min(4)));
+        state.silences = state.silences.saturating_add(1);
+        for flight in state.flights.clone() {
+            self.give_up_flight(peer, flight.pack, flight.index);
+        }
     }
 }
 
 impl PeerState {
-    const SILENCE: Duration = Duration::from_secs(5);
-    const ORIGIN_SILENCE: Duration = Duration::from_secs(30);
+    fn new(node: NodeId, place: Place, takes_turns: bool, budget_bytes: u64, now: Monotonic) -> Self {
+        Self {
+            node,
+            place,
+            takes_turns,
+            flights: Vec::new(),
+            in_flight_bytes: 0,
+            budget_bytes,
+            last_progress: now,
+            silences: 0,
+            rests_until: None,
+            last_word: now,
+            turn: None,
+            turn_rests_until: None,
+            turn_failures: 0,
+            queued: 0,
+            push: None,
+            push_overdue: false,
+            push_rests_until: None,
+            push_failures: 0,
+            false_claims: 0,
+            replays: 0,
+        }
+    }
 
     /// When this neighbour, of which something was asked, counts as silent.
     pub(super) fn progress_due(&self) -> Monotonic {
-        self.last_progress.after(if self.place == Place::Origin { Self::ORIGIN_SILENCE } else { Self::SILENCE })
-    }
-
-    /// Something came: the budget grows back.
-    pub(super) fn progressed(&mut self, now: Monotonic, bytes: u64) {
-        self.last_progress = now;
-        self.budget_bytes = (self.budget_bytes + bytes).min(LAN_IN_FLIGHT_BYTES);
+        if self.place == Place::Origin {
+            return later(self.last_progress, ORIGIN_SILENCE);
+        }
+        later(self.last_progress, patience(self.in_flight_bytes) << self.silences.min(4))
     }
 }
 
 impl PackState {
-    pub(super) fn new_holder(&mut self, index: u32) {
-        let holders = &mut self.holders[index as usize];
-        if *holders == 0 && self.have.contains(index) {
-            self.sole_bytes -= self.pack.frame_length(index);
+    /// What a neighbour is told that this node has.
+    pub(super) fn told(&self, takes_turns: bool) -> Bitmap {
+        let mut told = self.shown.clone();
+        if let (false, Some(raw)) = (takes_turns, &self.raw) {
+            told.subtract(raw);
         }
-        *holders += 1;
+        told
     }
 
-    pub(super) fn lost_holder(&mut self, index: u32) {
-        let holders = &mut self.holders[index as usize];
-        *holders -= 1;
-        if *holders == 0 && self.have.contains(index) {
-            self.sole_bytes += self.pack.frame_length(index);
+    fn forget_peer(&mut self, peer: PeerKey) {
+        let held: Vec<u32> = bits(self.row(peer)).collect();
+        for index in held {
+            self.lost_holder(index);
+            // What no neighbour was shown must still be pushed where the one that had it is gone.
+            if self.source_of(index) && self.rarity.is_zero(index) {
+                self.to_push.insert(index);
+            }
         }
+        if !self.row(peer).is_empty() {
+            self.row_mut(peer).fill(0);
+        }
+        for set in [&mut self.known, &mut self.interested, &mut self.spent, &mut self.hungry, &mut self.passed] {
+            set.remove(peer);
+        }
+        self.confirm.retain(|(to, _)| *to != peer);
+    }
+
+    /// Whether a frame is here and withheld.
+    pub(super) fn source_of(&self, index: u32) -> bool {
+        self.have.contains(index) && !self.shown.contains(index)
     }
 }

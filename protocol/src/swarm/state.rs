@@ -1,243 +1,92 @@
-//! What the machine knows, what can happen to it, what it wants done.
+//! What the machine knows.
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
-
+use super::{
+    bits::{PeerSet, Rarity},
+    interface::{PackKey, PeerKey, Place, Progress, SwarmOutput, SwarmSetup, Tuning, Word},
+    random::SplitMix,
+};
 use crate::{
     charter::{Lease, Signed},
     content::{Bitmap, Pack},
-    ids::{Epoch, NodeId, PackId},
-    limits::LAN_IN_FLIGHT_BYTES,
-    machine::{Sequence, Sequenced},
+    ids::{Epoch, NodeId},
+    machine::{Deadline, Sequence, Sequenced},
     time::Monotonic,
-    wire::bulk::BulkMessage,
 };
 
-/// Where a neighbour is, as both ends see it by their socket addresses and the charter's prefixes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// Both addresses lie in the site's prefixes: what it sends is LAN traffic.
-    Inside,
-    /// A member elsewhere: nothing is exchanged with it.
-    Outside,
-    /// Headquarters: what it sends crosses the WAN and needs a lease.
-    Origin,
-}
-
-/// What a swarm is built from.
+/// A request under way, of one neighbour.
 #[derive(Clone, Copy, Debug)]
-pub struct SwarmSetup {
-    /// Seeds the choice among equally rare frames.
-    pub seed: u64,
-    /// B of R70 in bytes, from the charter.
-    pub leased_bytes_max: u64,
+pub(super) struct Flight {
+    pub pack: PackKey,
+    pub index: u32,
+    pub length: u32,
 }
 
-/// What can happen.
+/// A frame that is being served, or waits for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Upload {
+    pub peer: PeerKey,
+    pub pack: PackKey,
+    pub index: u32,
+}
+
+/// One neighbour.
 #[derive(Clone, Debug)]
-pub enum SwarmInput {
-    /// This node wants the pack, or has it already; `kept` is what its store holds. Repeating it changes nothing.
-    Want {
-        /// The checked manifest.
-        pack: Arc<Pack>,
-        /// Frames that are verified and synced.
-        kept: Bitmap,
-    },
-    /// The pack no longer matters; its frames may be deleted.
-    Forget {
-        /// The pack.
-        pack: PackId,
-    },
-    /// A neighbour's hello was accepted.
-    PeerJoined {
-        /// Who.
-        peer: NodeId,
-        /// Where it is.
-        place: Place,
-    },
-    /// A neighbour's connection is gone.
-    PeerLeft {
-        /// Who.
-        peer: NodeId,
-    },
-    /// A neighbour says something.
-    Message {
-        /// Who.
-        peer: NodeId,
-        /// What.
-        message: BulkMessage,
-    },
-    /// A frame passed its check and is written; it can be read and served from now on.
-    FrameStored {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// A frame is not what the manifest says; it was thrown away.
-    FrameCorrupt {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-        /// Who sent it.
-        peer: NodeId,
-    },
-    /// A frame was good but could not be written; the pack rests for a while.
-    StoreFailed {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// A frame that counted as stored cannot be read back any more.
-    FrameLost {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// An answer to [`SwarmOutput::ServeFrame`]: sent, or given up.
-    FrameServed {
-        /// To whom.
-        peer: NodeId,
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// An answer to [`SwarmOutput::Sync`]: every frame of the pack survives a power cut.
-    PackSynced {
-        /// The pack.
-        pack: PackId,
-    },
-    /// The station made this node the pack's inlet, or goes on doing so.
-    LeaseGranted {
-        /// As signed, to show to the origin.
-        signed: Signed<Lease>,
-        /// The same, verified.
-        lease: Lease,
-        /// Frames that other nodes of the site hold, in a bitmap's wire form; empty: none are known.
-        held: Vec<u8>,
-    },
-    /// The station took the lease back.
-    LeaseRevoked {
-        /// The pack.
-        pack: PackId,
-    },
+pub(super) struct PeerState {
+    pub node: NodeId,
+    pub place: Place,
+    pub takes_turns: bool,
+    pub flights: Vec<Flight>,
+    pub in_flight_bytes: u64,
+    pub budget_bytes: u64,
+    pub last_progress: Monotonic,
+    /// How often in a row nothing came in time; each time it is given twice as long.
+    pub silences: u8,
+    /// Busy, or silent for too long: nothing is asked of it until then.
+    pub rests_until: Option<Monotonic>,
+    pub last_word: Monotonic,
+    /// The turn that was offered to it, and until when it may answer.
+    pub turn: Option<(PackKey, Monotonic)>,
+    pub turn_rests_until: Option<Monotonic>,
+    /// How often in a row it let a turn go by.
+    pub turn_failures: u8,
+    /// Frames that wait for an upload slot for it.
+    pub queued: u16,
+    /// What is being pushed to it.
+    pub push: Option<(PackKey, u32)>,
+    /// The push under way takes so long that it no longer counts among the slots.
+    pub push_overdue: bool,
+    pub push_rests_until: Option<Monotonic>,
+    /// How often in a row what was pushed to it was not heard of again.
+    pub push_failures: u8,
+    pub false_claims: u16,
+    pub replays: u16,
 }
 
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SwarmOutput {
-    /// Send a message.
-    Send {
-        /// To whom.
-        peer: NodeId,
-        /// What.
-        message: BulkMessage,
-    },
-    /// Check the frame against the manifest and write it; answer with `FrameStored`, `FrameCorrupt` or `StoreFailed`.
-    Store {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-        /// What came.
-        bytes: Vec<u8>,
-        /// Who sent it.
-        peer: NodeId,
-    },
-    /// Read the frame and send it; answer with `FrameServed`, whatever comes of it.
-    ServeFrame {
-        /// To whom.
-        peer: NodeId,
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// Make every frame of the pack durable; answer with `PackSynced` or `StoreFailed`.
-    Sync {
-        /// The pack.
-        pack: PackId,
-    },
-    /// Close the connection and take none from this peer until then.
-    Penalise {
-        /// Who.
-        peer: NodeId,
-        /// Which pack it was about.
-        pack: PackId,
-        /// Until when.
-        until: Monotonic,
-        /// What it did.
-        why: String,
-    },
-    /// Close the connection; the peer may come again.
-    Disconnect {
-        /// Who.
-        peer: NodeId,
-        /// Why.
-        why: &'static str,
-    },
-    /// Ask the station for the pack's lease, or renew it.
-    AskLease {
-        /// The pack.
-        pack: PackId,
-        /// Frames that this node has.
-        held: u32,
-    },
-    /// All frames are here, verified and synced. Said once per pack, also where nothing was missing from the start.
-    Complete {
-        /// The pack.
-        pack: PackId,
-        /// Frame bytes that came over the WAN since the start of the process.
-        wan_bytes: u64,
-        /// Frame bytes that came from inside the site since the start of the process.
-        lan_bytes: u64,
-    },
-    /// A frame came in; for the accounts.
-    Account {
-        /// From whom.
-        peer: NodeId,
-        /// The pack.
-        pack: PackId,
-        /// Frame bytes.
-        bytes: u64,
-        /// Over which path.
-        place: Place,
-        /// Whether it was wanted; `false` for duplicates.
-        useful: bool,
-    },
+/// A frame that was pushed, until a neighbour is known to have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Push {
+    pub peer: PeerKey,
+    pub index: u32,
+    pub expires_at: Monotonic,
 }
 
-/// How far a pack is, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// The pack.
-    pub pack: PackId,
-    /// Frames that are verified and stored.
-    pub frames: u32,
-    /// Frames in all.
-    pub frames_total: u32,
-    /// Bytes that are verified and stored.
-    pub bytes: u64,
-    /// Length of the pack in bytes.
-    pub bytes_total: u64,
-    /// Bytes that came over the WAN.
-    pub wan_bytes: u64,
-    /// Bytes that came from inside the site.
-    pub lan_bytes: u64,
-    /// Whether this node holds the lease.
-    pub inlet: bool,
-    /// Whether everything is synced.
-    pub complete: bool,
+/// A frame at the store, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Storing {
+    pub index: u32,
+    pub peer: PeerKey,
+    /// The node behind the key, which may have left since.
+    pub node: NodeId,
+    /// It crossed the WAN.
+    pub wan: bool,
+    /// Nobody had asked for it.
+    pub pushed: bool,
+    /// It came as a raw chunk.
+    pub raw: bool,
 }
 
 /// How far making a pack durable is.
@@ -246,13 +95,6 @@ pub(super) enum Durability {
     Incomplete,
     Syncing,
     Complete,
-}
-
-/// A request under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
-    pub peer: NodeId,
-    pub wan: bool,
 }
 
 /// The own lease of one pack.
@@ -264,81 +106,117 @@ pub(super) struct OwnLease {
     pub renew_at: Monotonic,
 }
 
-/// Where a frame came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sender {
-    pub peer: NodeId,
-    /// It crossed the WAN.
-    pub wan: bool,
-}
-
-/// One pack. Every frame is in exactly one of `have`, `storing`, `in_flight` and `missing`.
+/// One pack. A frame that is not in `have` is `missing` exactly where it is neither at the store nor in flight.
 #[derive(Clone, Debug)]
 pub(super) struct PackState {
-    pub pack: Arc<Pack>,
+    pub manifest: Arc<Pack>,
     pub have: Bitmap,
-    pub missing: BTreeSet<u32>,
-    pub in_flight: BTreeMap<u32, Flight>,
-    /// Frames at the store, and who sent them.
-    pub storing: BTreeMap<u32, Sender>,
-    /// How many neighbours inside the site have each frame.
-    pub holders: Vec<u16>,
+    pub missing: Bitmap,
+    /// What neighbours may know of `have`. The rest is withheld until it was pushed.
+    pub shown: Bitmap,
+    /// Withheld frames that no neighbour is known to have and that are still to be pushed.
+    pub to_push: Bitmap,
+    /// Frames that are here as raw chunks only; empty: none.
+    pub raw: Option<Box<Bitmap>>,
+    /// Words of one bitmap.
+    pub words: usize,
+    /// What each neighbour has: a row of `words` for each key.
+    pub rows: Vec<u64>,
+    pub rarity: Rarity,
+    /// Neighbours that said what they have.
+    pub known: PeerSet,
+    /// Neighbours that want to hear what is here.
+    pub interested: PeerSet,
+    /// Neighbours that have nothing which is missing here.
+    pub spent: PeerSet,
+    /// Neighbours that may lack what is shown here, and take turns.
+    pub hungry: PeerSet,
+    /// Neighbours whose turns were passed.
+    pub passed: PeerSet,
+    pub storing: Vec<Storing>,
+    pub pushes: VecDeque<Push>,
+    /// Pushes that no socket took yet.
+    pub pushing: u16,
+    pub push_cursor: u32,
+    /// When what is withheld is shown, if nothing more comes to be pushed.
+    pub quiet_at: Option<Monotonic>,
+    /// New frames to announce.
+    pub announce: Vec<u32>,
+    /// Frames whose sender is to hear that they have arrived.
+    pub confirm: Vec<(PeerKey, u32)>,
+    /// All of `shown` is to be announced.
+    pub announce_all: bool,
+    pub have_bytes: u64,
     /// Bytes of frames that this node has and no neighbour has.
     pub sole_bytes: u64,
     /// Bytes that were asked of the origin and are not stored yet.
     pub wan_pending_bytes: u64,
-    pub lease: Option<OwnLease>,
+    pub lease: Option<Box<OwnLease>>,
     pub ask_lease_at: Monotonic,
-    /// Frames that some node of the site holds, by the station's word.
-    pub site_held: Bitmap,
+    /// Frames that were here when the lease was last asked for, and how long to wait after that.
+    pub asked_with: u32,
+    pub ask_interval: u64,
+    /// Frames that some node of the site holds, by the station's word; `None`: no news.
+    pub site_held: Option<Box<Bitmap>>,
     pub stalled_until: Option<Monotonic>,
+    /// When neighbours that claim what is missing here, and offer no turn, are asked all the same.
+    pub probe_at: Option<Monotonic>,
+    pub arrived_at: Monotonic,
     pub durability: Durability,
     pub wan_bytes: u64,
     pub lan_bytes: u64,
 }
 
-/// What a neighbour has and wants of one pack.
-#[derive(Clone, Debug)]
-pub(super) struct PeerPack {
-    /// Known frames; `None` until it says so and the pack is known here.
-    pub have: Option<Bitmap>,
-    pub interested: bool,
-    /// When it last spoke of this pack.
-    pub last_word: Monotonic,
-    /// Nothing that it has is missing here; cleared when that may have changed.
-    pub nothing_useful: bool,
-    /// Frames to announce to it.
-    pub announce: Vec<u32>,
-}
+impl PackState {
+    pub fn length_of(&self, index: u32) -> u64 {
+        self.manifest.frame_length(index)
+    }
 
-/// One neighbour.
-#[derive(Clone, Debug)]
-pub(super) struct PeerState {
-    pub place: Place,
-    pub packs: BTreeMap<PackId, PeerPack>,
-    pub flights: BTreeMap<(PackId, u32), u64>,
-    pub in_flight_bytes: u64,
-    pub budget_bytes: u64,
-    pub last_progress: Monotonic,
-    /// Busy, or silent for too long: nothing is asked of it until then.
-    pub rests_until: Option<Monotonic>,
-}
+    /// What a neighbour has; empty where it never said so.
+    pub fn row(&self, peer: PeerKey) -> &[u64] {
+        let start = usize::from(peer.0) * self.words;
+        self.rows.get(start..start + self.words).unwrap_or(&[])
+    }
 
-impl PeerState {
-    pub fn new(place: Place, now: Monotonic) -> Self {
-        Self {
-            place,
-            packs: BTreeMap::new(),
-            flights: BTreeMap::new(),
-            in_flight_bytes: 0,
-            budget_bytes: LAN_IN_FLIGHT_BYTES,
-            last_progress: now,
-            rests_until: None,
+    pub fn row_mut(&mut self, peer: PeerKey) -> &mut [u64] {
+        let start = usize::from(peer.0) * self.words;
+        if self.rows.len() < start + self.words {
+            self.rows.resize(start + self.words, 0);
         }
+        &mut self.rows[start..start + self.words]
+    }
+
+    pub fn peer_has(&self, peer: PeerKey, index: u32) -> bool {
+        let at = usize::from(peer.0) * self.words + (index / 64) as usize;
+        self.rows.get(at).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    pub fn new_holder(&mut self, index: u32) {
+        if self.rarity.add(index) {
+            if self.have.contains(index) {
+                self.sole_bytes -= self.length_of(index);
+            }
+            self.to_push.remove(index);
+        }
+    }
+
+    pub fn lost_holder(&mut self, index: u32) {
+        if self.rarity.remove(index) && self.have.contains(index) {
+            self.sole_bytes += self.length_of(index);
+        }
+    }
+
+    /// Whether something is still to be pushed before what is withheld may be shown.
+    pub fn is_pushing(&self) -> bool {
+        self.pushing > 0 || !self.to_push.is_empty()
+    }
+
+    pub fn has_raw(&self, index: u32) -> bool {
+        self.raw.as_ref().is_some_and(|raw| raw.contains(index))
     }
 }
 
-/// A peer that sent what it should not have.
+/// A node that sent what it should not have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ban {
     pub until: Monotonic,
@@ -349,18 +227,49 @@ pub(super) struct Ban {
 #[derive(Clone, Debug)]
 pub struct Swarm {
     pub(super) leased_bytes_max: u64,
-    pub(super) random: ChaCha8Rng,
-    pub(super) packs: BTreeMap<PackId, PackState>,
-    pub(super) peers: BTreeMap<NodeId, PeerState>,
+    pub(super) tuning: Tuning,
+    pub(super) random: SplitMix,
+    pub(super) packs: Vec<Option<Box<PackState>>>,
+    /// Packs that lack frames, in the order in which they were wanted.
+    pub(super) lacking: Vec<PackKey>,
+    /// Packs with something to push or withheld.
+    pub(super) pushing: Vec<PackKey>,
+    /// Packs of which some neighbour may lack something, the shortest first.
+    pub(super) feeding: Vec<PackKey>,
+    /// Packs with something to announce.
+    pub(super) announcing: Vec<PackKey>,
+    pub(super) peers: Vec<Option<Box<PeerState>>>,
     pub(super) bans: BTreeMap<NodeId, Ban>,
-    /// Uploads that the runtime carries out now.
-    pub(super) serving: BTreeSet<(NodeId, PackId, u32)>,
-    /// Uploads that wait for a slot.
-    pub(super) upload_queue: VecDeque<(NodeId, PackId, u32)>,
+    pub(super) inside: PeerSet,
+    pub(super) origins: PeerSet,
+    /// Neighbours of which something might be asked now.
+    pub(super) ready: PeerSet,
+    /// Neighbours of which nothing is asked because the store has no room.
+    pub(super) no_room: PeerSet,
+    /// Neighbours to which nothing is pushed now: a push is under way, or they rest.
+    pub(super) push_busy: PeerSet,
+    pub(super) push_cursor: PeerKey,
+    /// Pushes under way that count among the slots.
+    pub(super) push_active: u16,
+    pub(super) uploads: Vec<(Upload, Monotonic)>,
+    /// Turns that were offered and not answered yet; each holds a slot.
+    pub(super) turns: u16,
+    /// Neighbours to which no turn is offered now: one is, a frame is under way, or they rest.
+    pub(super) upload_busy: PeerSet,
+    /// Uploads under way that take so long that they no longer count among the slots.
+    pub(super) uploads_overdue: Vec<Upload>,
+    pub(super) upload_queue: VecDeque<Upload>,
+    /// Leases that are held.
+    pub(super) leases: u16,
+    pub(super) announced_at: Option<Monotonic>,
     pub(super) announce_at: Option<Monotonic>,
     pub(super) storing_bytes: u64,
+    pub(super) flying_bytes: u64,
+    /// A lower bound of the next deadline.
+    pub(super) wake: Option<Deadline>,
     /// The latest time that the machine was told.
     pub(super) latest: Monotonic,
+    pub(super) scratch: Vec<u64>,
     pub(super) outputs: VecDeque<Sequenced<SwarmOutput>>,
 }
 
@@ -369,32 +278,52 @@ impl Swarm {
     pub fn new(setup: SwarmSetup) -> Self {
         Self {
             leased_bytes_max: setup.leased_bytes_max,
-            random: ChaCha8Rng::seed_from_u64(setup.seed),
-            packs: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            tuning: setup.tuning,
+            random: SplitMix::new(setup.seed),
+            packs: Vec::new(),
+            lacking: Vec::new(),
+            pushing: Vec::new(),
+            feeding: Vec::new(),
+            announcing: Vec::new(),
+            peers: Vec::new(),
             bans: BTreeMap::new(),
-            serving: BTreeSet::new(),
+            inside: PeerSet::default(),
+            origins: PeerSet::default(),
+            ready: PeerSet::default(),
+            no_room: PeerSet::default(),
+            push_busy: PeerSet::default(),
+            push_cursor: PeerKey(0),
+            push_active: 0,
+            uploads: Vec::new(),
+            turns: 0,
+            upload_busy: PeerSet::default(),
+            uploads_overdue: Vec::new(),
             upload_queue: VecDeque::new(),
+            leases: 0,
+            announced_at: None,
             announce_at: None,
             storing_bytes: 0,
+            flying_bytes: 0,
+            wake: None,
             latest: Monotonic::default(),
+            scratch: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
 
-    /// Frames of `pack` that are stored here; `None` where the pack is not known.
-    pub fn have(&self, pack: PackId) -> Option<&Bitmap> {
-        self.packs.get(&pack).map(|state| &state.have)
+    /// Frames of a pack that are stored here; `None` where the pack is not known.
+    pub fn have(&self, pack: PackKey) -> Option<&Bitmap> {
+        self.pack(pack).map(|state| &state.have)
     }
 
     /// How far every pack is.
     pub fn progress(&self) -> impl Iterator<Item = Progress> + '_ {
-        self.packs.iter().map(|(pack, state)| Progress {
-            pack: *pack,
+        self.packs.iter().flatten().map(|state| Progress {
+            pack: state.manifest.id(),
             frames: state.have.count(),
             frames_total: state.have.length(),
-            bytes: state.have.iter().map(|index| state.pack.frame_length(index)).sum(),
-            bytes_total: state.pack.length(),
+            bytes: state.have_bytes,
+            bytes_total: state.manifest.length(),
             wan_bytes: state.wan_bytes,
             lan_bytes: state.lan_bytes,
             inlet: state.lease.is_some(),
@@ -404,19 +333,68 @@ impl Swarm {
 
     /// Whether any pack still lacks frames.
     pub fn wants_frames(&self) -> bool {
-        self.packs.values().any(|state| !state.have.is_full())
+        !self.lacking.is_empty()
+    }
+
+    /// Whether frames are missing and nobody has been asked for any: no neighbour has one, or nobody may be asked.
+    pub fn is_starving(&self) -> bool {
+        self.wants_frames() && self.flying_bytes == 0 && self.storing_bytes == 0
     }
 
     /// Whether this node holds a lease and needs the origin.
     pub fn needs_origin(&self) -> bool {
-        self.packs.values().any(|state| state.lease.is_some() && !state.have.is_full())
+        self.lacking.iter().filter_map(|pack| self.pack(*pack)).any(|state| state.lease.is_some())
     }
 
-    pub(super) fn say(&mut self, output: SwarmOutput) {
+    #[inline]
+    pub(super) fn pack(&self, pack: PackKey) -> Option<&PackState> {
+        self.packs.get(usize::from(pack.0))?.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn pack_mut(&mut self, pack: PackKey) -> Option<&mut PackState> {
+        self.packs.get_mut(usize::from(pack.0))?.as_deref_mut()
+    }
+
+    #[inline]
+    pub(super) fn peer(&self, peer: PeerKey) -> Option<&PeerState> {
+        self.peers.get(usize::from(peer.0))?.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn peer_mut(&mut self, peer: PeerKey) -> Option<&mut PeerState> {
+        self.peers.get_mut(usize::from(peer.0))?.as_deref_mut()
+    }
+
+    pub(super) fn pack_keys(&self) -> Vec<PackKey> {
+        let known = (0..).zip(&self.packs).filter(|(_, state)| state.is_some());
+        known.map(|(key, _)| PackKey(key)).collect()
+    }
+
+    pub(super) fn out(&mut self, output: SwarmOutput) {
         self.outputs.push_back(Sequenced { after: Sequence::default(), output });
     }
 
-    pub(super) fn send(&mut self, peer: NodeId, message: BulkMessage) {
-        self.say(SwarmOutput::Send { peer, message });
+    pub(super) fn say(&mut self, peer: PeerKey, pack: PackKey, word: Word) {
+        self.out(SwarmOutput::Say { peer, pack, word });
+    }
+
+    /// The machine is to be called at this time or earlier.
+    pub(super) fn wake_at(&mut self, at: Monotonic, reason: &'static str) {
+        if self.wake.is_none_or(|wake| at < wake.at) {
+            self.wake = Some(Deadline { at, reason });
+        }
+    }
+}
+
+/// A time later by `microseconds`.
+pub(super) fn later(at: Monotonic, microseconds: u64) -> Monotonic {
+    Monotonic(at.0.saturating_add(microseconds))
+}
+
+/// Puts `key` into a list that holds it at most once.
+pub(super) fn enlist(list: &mut Vec<PackKey>, key: PackKey) {
+    if !list.contains(&key) {
+        list.push(key);
     }
 }

@@ -11,13 +11,16 @@ use super::{
 };
 use crate::{
     charter::{Lease, Signed},
-    ids::{Hash, PackId},
+    ids::{Hash, NodeId, PackId},
     limits::{BULK_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX},
     refusal::Refusal,
 };
 
 /// Versions of the bulk protocol that this build speaks: lowest and highest.
-pub const BULK_VERSIONS: (u16, u16) = (1, 1);
+pub const BULK_VERSIONS: (u16, u16) = (1, 2);
+/// The first version that knows [`BulkMessage::Turn`], [`BulkMessage::Pass`], [`BulkMessage::Chunk`] and
+/// [`BulkMessage::Elsewhere`].
+pub const BULK_VERSION_TURNS: u16 = 2;
 
 /// One message. New variants are appended, never inserted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +93,37 @@ pub enum BulkMessage {
     ShowLease(Box<Signed<Lease>>),
     /// Nothing; keeps an idle connection alive.
     Ping,
+    /// A raw chunk in place of its frame, from a node that made the image from a patch (R73). Inside a site only; since
+    /// version 2.
+    Chunk {
+        /// The pack.
+        pack: PackId,
+        /// The chunk, which has the number of its frame.
+        index: u32,
+        /// Its raw bytes; verified by the raw hash.
+        bytes: Vec<u8>,
+    },
+    /// [`BulkMessage::Busy`], and whom to ask instead; since version 2.
+    Elsewhere {
+        /// The pack.
+        pack: PackId,
+        /// The frame.
+        index: u32,
+        /// Ask again after this time.
+        retry_after_milliseconds: u32,
+        /// A member of the site that has the frame.
+        instead: NodeId,
+    },
+    /// Ask me for one frame of this pack now: I have a slot for you. Since version 2.
+    Turn {
+        /// The pack.
+        pack: PackId,
+    },
+    /// The answer to a turn where nothing is needed; [`BulkMessage::Interest`] says when that changes. Since version 2.
+    Pass {
+        /// The pack.
+        pack: PackId,
+    },
 }
 
 /// The tag of [`BulkMessage::Frame`] in the encoded form.
@@ -188,6 +222,8 @@ mod tests {
         prop_oneof![
             pack().prop_map(|pack| BulkMessage::Interest { pack }),
             pack().prop_map(|pack| BulkMessage::NoInterest { pack }),
+            pack().prop_map(|pack| BulkMessage::Turn { pack }),
+            pack().prop_map(|pack| BulkMessage::Pass { pack }),
             (pack(), any::<Vec<u8>>()).prop_map(|(pack, bitmap)| BulkMessage::Have { pack, bitmap }),
             (pack(), any::<Vec<u32>>()).prop_map(|(pack, indexes)| BulkMessage::HaveFrames { pack, indexes }),
             (pack(), any::<u32>()).prop_map(|(pack, index)| BulkMessage::Request { pack, index }),
@@ -195,6 +231,15 @@ mod tests {
                 pack,
                 index,
                 bytes
+            }),
+            (pack(), any::<u32>(), any::<Vec<u8>>()).prop_map(|(pack, index, bytes)| BulkMessage::Chunk {
+                pack,
+                index,
+                bytes
+            }),
+            (pack(), any::<u32>(), any::<u32>(), any::<[u8; 32]>()).prop_map(|(pack, index, wait, node)| {
+                let instead = NodeId(node);
+                BulkMessage::Elsewhere { pack, index, retry_after_milliseconds: wait, instead }
             }),
             (pack(), any::<Option<u32>>(), ".*").prop_map(|(pack, index, reason)| BulkMessage::Refuse {
                 pack,
@@ -222,7 +267,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_make_the_decoder_panic(tag in 0u32..15, bytes: Vec<u8>) {
+        fn arbitrary_bytes_never_make_the_decoder_panic(tag in 0u32..18, bytes: Vec<u8>) {
             let _ = BulkMessage::decode([&tag.to_le_bytes()[..], &bytes].concat());
             let _ = BulkMessage::decode(bytes);
         }
@@ -239,6 +284,24 @@ mod tests {
             golden(BulkMessage::Frame { pack, index: 9, bytes: vec![1, 2, 3] }),
             golden(BulkMessage::Busy { pack, index: 9, retry_after_milliseconds: 50 }),
             golden(BulkMessage::Ping),
+        ];
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn the_bytes_of_version_2_stay_as_they_are() {
+        let golden = |message: BulkMessage| bs58::encode(message.encode().unwrap()).into_string();
+        let pack = PackId(Hash([7; 32]));
+        let all = [
+            golden(BulkMessage::Chunk { pack, index: 9, bytes: vec![1, 2, 3] }),
+            golden(BulkMessage::Elsewhere {
+                pack,
+                index: 9,
+                retry_after_milliseconds: 50,
+                instead: NodeId([8; 32]),
+            }),
+            golden(BulkMessage::Turn { pack }),
+            golden(BulkMessage::Pass { pack }),
         ];
         insta::assert_snapshot!(all.join("\n"));
     }

@@ -7,7 +7,7 @@ use branchline_protocol::{
     ids::{NodeId, PackId},
     machine::{Machine, Sequenced},
     refusal::Refusal,
-    swarm::{Fence, Place, SwarmInput, SwarmOutput},
+    swarm::{Fence, NamedInput, NamedOutput, Place},
     time::Monotonic,
     wire::bulk::BulkMessage,
 };
@@ -101,7 +101,7 @@ impl SiteWorld {
             if let End::Host(number) = end {
                 let place = if other == End::Origin { Place::Origin } else { Place::Inside };
                 let peer = self.end_node(other);
-                self.swarm_input(number, SwarmInput::PeerJoined { peer, place });
+                self.swarm_input(number, NamedInput::PeerJoined { peer, place, version: 2 });
             }
         }
     }
@@ -124,7 +124,7 @@ impl SiteWorld {
                 && self.hosts[number].machine.is_up()
             {
                 let peer = self.end_node(other);
-                self.swarm_input(number, SwarmInput::PeerLeft { peer });
+                self.swarm_input(number, NamedInput::PeerLeft { peer });
             }
         }
         self.plan_connection(a, b);
@@ -167,7 +167,12 @@ impl SiteWorld {
         }
         let peer = self.end_node(from);
         match to {
-            End::Host(host) => self.swarm_input(host, SwarmInput::Message { peer, message }),
+            End::Host(host) => {
+                let (input, frame) = NamedInput::of_message(peer, message);
+                self.hosts[host].arriving = frame;
+                self.swarm_input(host, input);
+                self.hosts[host].arriving = None;
+            }
             End::Origin => self.origin_hears(from, peer, message),
         }
     }
@@ -215,7 +220,7 @@ impl SiteWorld {
         }
     }
 
-    pub(super) fn swarm_input(&mut self, number: usize, input: SwarmInput) {
+    pub(super) fn swarm_input(&mut self, number: usize, input: NamedInput) {
         let now = self.agenda.now();
         if let Some(swarm) = &mut self.hosts[number].swarm {
             swarm.handle(now, input);
@@ -241,40 +246,44 @@ impl SiteWorld {
         }
     }
 
-    fn perform_swarm_output(&mut self, number: usize, output: SwarmOutput) {
+    fn perform_swarm_output(&mut self, number: usize, output: NamedOutput) {
         match output {
-            SwarmOutput::Send { peer, message } => {
+            NamedOutput::Send { peer, message } => {
                 if let Some(to) = self.end_of(peer) {
                     self.send(End::Host(number), to, message);
                 }
             }
-            SwarmOutput::Store { pack, index, bytes, peer } => self.store_frame(number, pack, index, bytes, peer),
-            SwarmOutput::ServeFrame { peer, pack, index } => self.serve_frame(number, peer, pack, index),
-            SwarmOutput::Sync { pack } => {
+            NamedOutput::Store { pack, index, peer } => {
+                if let Some(bytes) = self.hosts[number].arriving.take() {
+                    self.store_frame(number, pack, index, bytes, peer);
+                }
+            }
+            NamedOutput::ServeFrame { peer, pack, index } => self.serve_frame(number, peer, pack, index),
+            NamedOutput::Sync { pack } => {
                 let life = self.hosts[number].machine.life();
                 let takes = self.chance.between(Duration::from_millis(2), Duration::from_millis(60));
                 self.agenda.after(takes, Happening::Synced(number, life, pack));
             }
-            SwarmOutput::Penalise { peer, why, .. } => {
+            NamedOutput::Penalise { peer, why, .. } => {
                 self.note(format_args!("host {number} penalises {}: {why}", peer.short()));
                 // For whoever banned it, a peer is lost, with all that only it has.
                 self.watch.holders_lost += 1;
                 self.cut_peer(number, peer);
             }
-            SwarmOutput::Disconnect { peer, why } => {
+            NamedOutput::Disconnect { peer, why } => {
                 self.note(format_args!("host {number} disconnects {}: {why}", peer.short()));
                 self.cut_peer(number, peer);
             }
-            SwarmOutput::AskLease { pack, held } => {
+            NamedOutput::AskLease { pack, held } => {
                 for way in self.lan().deliveries(&mut self.chance) {
                     self.agenda.after(way, Happening::AskLease(number, pack, held));
                 }
             }
-            SwarmOutput::Complete { pack, wan_bytes, lan_bytes } => {
+            NamedOutput::Complete { pack, wan_bytes, lan_bytes } => {
                 self.watch_held_frames(number, pack);
                 self.pack_complete(number, pack, wan_bytes, lan_bytes);
             }
-            SwarmOutput::Account { .. } => {}
+            NamedOutput::Meet { .. } => {}
         }
     }
 
@@ -290,10 +299,10 @@ impl SiteWorld {
         let manifest = payload.pack.clone();
         let good = self.hosts[number].store.entry(pack).or_default().write(now, &manifest, index, bytes);
         let input = if good {
-            SwarmInput::FrameStored { pack, index }
+            NamedInput::FrameStored { pack, index }
         } else {
             self.note(format_args!("host {number} got a corrupt frame {index} from {}", peer.short()));
-            SwarmInput::FrameCorrupt { pack, index, peer }
+            NamedInput::FrameCorrupt { pack, index }
         };
         self.swarm_input(number, input);
         self.watch_held_frames(number, pack);
@@ -307,7 +316,7 @@ impl SiteWorld {
         };
         let Some(to) = self.end_of(peer) else { return };
         let Some(connection) = self.connections.get(&ordered(End::Host(number), to)).map(|open| open.number) else {
-            return self.swarm_input(number, SwarmInput::FrameServed { peer, pack, index });
+            return self.swarm_input(number, NamedInput::FrameServed { peer, pack, index });
         };
         let length = frame.as_ref().map_or(0, Vec::len) as u64;
         if let Some(mut bytes) = frame {
@@ -332,20 +341,20 @@ impl SiteWorld {
         let same = self.connections.get(&ordered(End::Host(number), to)).is_some_and(|open| open.number == connection);
         if self.hosts[number].machine.life() == life && same {
             let peer = self.end_node(to);
-            self.swarm_input(number, SwarmInput::FrameServed { peer, pack, index });
+            self.swarm_input(number, NamedInput::FrameServed { peer, pack, index });
         }
     }
 
     pub(super) fn pack_synced(&mut self, number: usize, life: u32, pack: PackId) {
         if self.hosts[number].machine.life() == life && self.hosts[number].machine.is_up() {
             self.hosts[number].store.entry(pack).or_default().sync();
-            self.swarm_input(number, SwarmInput::PackSynced { pack });
+            self.swarm_input(number, NamedInput::PackSynced { pack });
         }
     }
 
     pub(super) fn lease_arrives(&mut self, number: usize, lease: Lease, held: Vec<u8>) {
         let signed = Signed::sign(&lease, &self.trust.station);
-        self.swarm_input(number, SwarmInput::LeaseGranted { signed, lease, held });
+        self.swarm_input(number, NamedInput::LeaseGranted { signed, lease, held });
     }
 
     /// What the other living hosts hold of a pack: what a station learns by asking them.

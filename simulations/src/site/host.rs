@@ -9,7 +9,7 @@ use branchline_protocol::{
     ids::{Hash, NodeId, PackId, PlanHash, SurveyHash},
     machine::Machine,
     session::{Directive, HostInput, HostMachine, HostOutput, HostSetup, InstallerEvent, Order},
-    swarm::{Swarm, SwarmInput, SwarmSetup},
+    swarm::{NamedInput, NamedSwarm, SwarmSetup, Tuning},
     time::{Monotonic, Now},
 };
 
@@ -37,7 +37,9 @@ pub(super) struct HostNode {
     /// Every plan that it ever led to.
     pub plans: BTreeSet<usize>,
     pub machine: Driven<HostMachine>,
-    pub swarm: Option<Swarm>,
+    pub swarm: Option<NamedSwarm>,
+    /// The frame that its swarm is being told of.
+    pub arriving: Option<Vec<u8>>,
     pub swarm_wake: Option<Monotonic>,
     pub store: BTreeMap<PackId, PackStore>,
     /// Packs that are complete in this life, with their bytes over the line and inside the site.
@@ -75,6 +77,7 @@ impl HostNode {
             plans: [plan].into(),
             machine,
             swarm: None,
+            arriving: None,
             swarm_wake: None,
             store: BTreeMap::new(),
             complete: BTreeMap::new(),
@@ -123,7 +126,7 @@ impl SiteWorld {
         let host = &mut self.hosts[number];
         host.machine.start(host.setup.clone(), now);
         host.seed = host.seed.wrapping_add(1);
-        host.swarm = Some(Swarm::new(SwarmSetup { seed: host.seed, leased_bytes_max }));
+        host.swarm = Some(NamedSwarm::new(SwarmSetup { seed: host.seed, leased_bytes_max, tuning: Tuning::default() }));
         // What the disk holds is served again from the start (R75).
         let held: Vec<PackId> = host.store.keys().copied().collect();
         for pack in held {
@@ -138,7 +141,7 @@ impl SiteWorld {
         let Some(payload) = self.payloads.iter().find(|payload| payload.id() == pack) else { return };
         let pack = payload.pack.clone();
         let kept = self.hosts[number].store.entry(pack.id()).or_default().kept(pack.frames());
-        self.swarm_input(number, SwarmInput::Want { pack, kept });
+        self.swarm_input(number, NamedInput::Want { pack, kept, raw: None, source: false });
     }
 
     pub(super) fn host_input(&mut self, number: usize, input: HostInput) {

@@ -32,7 +32,7 @@ impl SiteWorld {
                 BulkMessage::Have { pack, bitmap: Hash::of(&pack.0.0).0[..7].to_vec() }
             }
             BulkMessage::Have { pack, .. } if lies.claims_all => {
-                BulkMessage::Have { pack, bitmap: Bitmap::full(frames(pack)).as_bytes().to_vec() }
+                BulkMessage::Have { pack, bitmap: Bitmap::full(frames(pack)).to_bytes() }
             }
             BulkMessage::HaveFrames { pack, .. } if lies.claims_all => {
                 BulkMessage::HaveFrames { pack, indexes: (0..frames(pack)).collect() }

@@ -293,7 +293,7 @@ impl SiteWorld {
             pack,
             life_milliseconds: u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(0),
         };
-        let held = self.held_elsewhere(number, pack).as_bytes().to_vec();
+        let held = self.held_elsewhere(number, pack).to_bytes();
         for way in self.lan().deliveries(&mut self.chance) {
             self.agenda.after(way, Happening::Lease(number, Box::new(lease.clone()), held.clone()));
         }

@@ -1,0 +1,247 @@
+//! Sets as machine words: peers by key, and how many neighbours hold each frame.
+use super::{interface::PeerKey, random::SplitMix};
+use crate::content::bits;
+
+/// A set of peers by key. The first 64 need no memory of their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerSet {
+    first: u64,
+    rest: Vec<u64>,
+}
+
+impl PeerSet {
+    pub fn word(&self, number: usize) -> u64 {
+        match number.checked_sub(1) {
+            None => self.first,
+            Some(number) => self.rest.get(number).copied().unwrap_or(0),
+        }
+    }
+
+    pub fn words(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    pub fn contains(&self, peer: PeerKey) -> bool {
+        self.word(usize::from(peer.0 / 64)) >> (peer.0 % 64) & 1 == 1
+    }
+
+    pub fn insert(&mut self, peer: PeerKey) {
+        let bit = 1 << (peer.0 % 64);
+        match usize::from(peer.0 / 64).checked_sub(1) {
+            None => self.first |= bit,
+            Some(number) => {
+                if self.rest.len() <= number {
+                    self.rest.resize(number + 1, 0);
+                }
+                self.rest[number] |= bit;
+            }
+        }
+    }
+
+    pub fn remove(&mut self, peer: PeerKey) {
+        let bit = 1 << (peer.0 % 64);
+        match usize::from(peer.0 / 64).checked_sub(1) {
+            None => self.first &= !bit,
+            Some(number) => {
+                if let Some(word) = self.rest.get_mut(number) {
+                    *word &= !bit;
+                }
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.first = 0;
+        self.rest.fill(0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first == 0 && self.rest.iter().all(|word| *word == 0)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        let first = bits(std::slice::from_ref(&self.first));
+        first.chain(bits(&self.rest).map(|position| position + 64)).map(|position| PeerKey(position as u16))
+    }
+
+    pub fn union(&mut self, other: &Self) {
+        self.first |= other.first;
+        if self.rest.len() < other.rest.len() {
+            self.rest.resize(other.rest.len(), 0);
+        }
+        for (own, other) in self.rest.iter_mut().zip(&other.rest) {
+            *own |= other;
+        }
+    }
+
+    /// Takes out the first member.
+    pub fn pop(&mut self) -> Option<PeerKey> {
+        let first = self.iter().next()?;
+        self.remove(first);
+        Some(first)
+    }
+
+    /// The first member of `self`, within `also` and outside `but`, that comes after `cursor`, in a circle.
+    pub fn next_after(&self, cursor: PeerKey, also: &Self, but: &Self) -> Option<PeerKey> {
+        let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
+        let (start, words) = (usize::from(cursor.0 / 64), self.words());
+        let later = member(start) & u64::MAX.checked_shl(u32::from(cursor.0 % 64) + 1).unwrap_or(0);
+        let found = |number: usize, word: u64| {
+            (word != 0).then(|| PeerKey((number * 64) as u16 + word.trailing_zeros() as u16))
+        };
+        found(start, later).or_else(|| {
+            (start + 1..words).chain(0..words.min(start + 1)).find_map(|number| found(number, member(number)))
+        })
+    }
+}
+
+/// How many neighbours hold each frame, as bit-sliced counters: plane `k` holds bit `k` of every frame's count, so that
+/// the rarest of many candidates is found 64 frames at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Rarity {
+    words: usize,
+    planes: Vec<u64>,
+}
+
+impl Rarity {
+    pub fn new(words: usize) -> Self {
+        Self { words, planes: Vec::new() }
+    }
+
+    /// One more holder of a frame. `true`: it is the first.
+    pub fn add(&mut self, index: u32) -> bool {
+        let first = self.is_zero(index);
+        let (word, bit) = ((index / 64) as usize, 1 << (index % 64));
+        let mut at = word;
+        loop {
+            if at >= self.planes.len() {
+                self.planes.resize(self.planes.len() + self.words, 0);
+            }
+            self.planes[at] ^= bit;
+            if self.planes[at] & bit != 0 {
+                return first;
+            }
+            at += self.words;
+        }
+    }
+
+    /// One holder less of a frame that has one. `true`: it was the last.
+    pub fn remove(&mut self, index: u32) -> bool {
+        let (word, bit) = ((index / 64) as usize, 1 << (index % 64));
+        let mut at = word;
+        while at < self.planes.len() {
+            self.planes[at] ^= bit;
+            if self.planes[at] & bit == 0 {
+                break;
+            }
+            at += self.words;
+        }
+        self.is_zero(index)
+    }
+
+    pub fn is_zero(&self, index: u32) -> bool {
+        let (word, shift) = ((index / 64) as usize, index % 64);
+        self.planes.iter().skip(word).step_by(self.words.max(1)).all(|plane| plane >> shift & 1 == 0)
+    }
+
+    /// How many neighbours hold a frame.
+    pub fn count(&self, index: u32) -> u32 {
+        let (word, shift) = ((index / 64) as usize, index % 64);
+        let planes = self.planes.iter().skip(word).step_by(self.words.max(1));
+        (0..).zip(planes).map(|(plane, word)| ((word >> shift & 1) as u32) << plane).sum()
+    }
+
+    /// The frames of one word that no neighbour holds; bits beyond the last frame are set.
+    pub fn nobody(&self, word: usize) -> u64 {
+        !self.planes.iter().skip(word).step_by(self.words.max(1)).fold(0, |all, plane| all | plane)
+    }
+
+    /// Leaves only the candidates with the fewest holders.
+    pub fn keep_rarest(&self, candidates: &mut [u64]) {
+        for plane in self.planes.chunks_exact(self.words.max(1)).rev() {
+            let without = candidates.iter().zip(plane).fold(0, |any, (candidate, plane)| any | (candidate & !plane));
+            if without != 0 {
+                candidates.iter_mut().zip(plane).for_each(|(candidate, plane)| *candidate &= !plane);
+            }
+        }
+    }
+}
+
+/// A member of `candidates`: the first at or after a random place, in a circle.
+pub(super) fn choose(candidates: &[u64], random: &mut SplitMix) -> Option<u32> {
+    let start = random.below((candidates.len() * 64) as u32);
+    next_in_circle(candidates, start)
+}
+
+/// The first member of `set` at or after `start`, in a circle.
+pub(super) fn next_in_circle(set: &[u64], start: u32) -> Option<u32> {
+    let first = (start / 64) as usize;
+    let found = |number: usize, word: u64| (word != 0).then(|| number as u32 * 64 + word.trailing_zeros());
+    let later = set.get(first).map_or(0, |word| word & (u64::MAX << (start % 64)));
+    found(first, later).or_else(|| {
+        let circle = (first + 1..set.len()).chain(0..set.len().min(first + 1));
+        circle.into_iter().find_map(|number| found(number, set[number]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_peer_set_is_a_set(steps: Vec<(bool, u16)>, cursor in 0u16..300) {
+            let (mut set, mut model) = (PeerSet::default(), BTreeSet::new());
+            for (put, key) in steps {
+                let key = PeerKey(key % 300);
+                if put {
+                    set.insert(key);
+                    model.insert(key);
+                } else {
+                    set.remove(key);
+                    model.remove(&key);
+                }
+            }
+            prop_assert_eq!(set.iter().collect::<BTreeSet<_>>(), model.clone());
+            let (cursor, none) = (PeerKey(cursor), PeerSet::default());
+            let next = model.range(PeerKey(cursor.0 + 1)..).next().or_else(|| model.iter().next()).copied();
+            prop_assert_eq!(set.next_after(cursor, &set, &none), next);
+            prop_assert_eq!(set.next_after(cursor, &set, &set), None);
+            prop_assert_eq!(set.pop(), model.pop_first());
+        }
+
+        #[test]
+        fn counters_count_and_find_the_rarest(steps: Vec<(bool, u8)>, candidates in prop::collection::btree_set(0u32..130, 0..20)) {
+            let (mut rarity, mut model) = (Rarity::new(3), BTreeMap::<u32, u32>::new());
+            for (add, index) in steps {
+                let index = u32::from(index) % 130;
+                let count = model.entry(index).or_default();
+                if add {
+                    prop_assert_eq!(rarity.add(index), *count == 0);
+                    *count += 1;
+                } else if *count > 0 {
+                    *count -= 1;
+                    prop_assert_eq!(rarity.remove(index), *count == 0);
+                }
+            }
+            let count = |index: u32| model.get(&index).copied().unwrap_or(0);
+            for index in 0..130 {
+                prop_assert_eq!(rarity.count(index), count(index));
+                prop_assert_eq!(rarity.nobody(index as usize / 64) >> (index % 64) & 1 == 1, count(index) == 0);
+            }
+            let mut words = [0; 3];
+            candidates.iter().for_each(|index| words[*index as usize / 64] |= 1u64 << (index % 64));
+            rarity.keep_rarest(&mut words);
+            let least = candidates.iter().map(|index| count(*index)).min();
+            let rarest: Vec<u32> = candidates.iter().copied().filter(|index| Some(count(*index)) == least).collect();
+            prop_assert_eq!(bits(&words).collect::<Vec<_>>(), rarest.clone());
+            let chosen = choose(&words, &mut SplitMix::new(7));
+            prop_assert_eq!(chosen.is_some(), !rarest.is_empty());
+            prop_assert!(chosen.is_none_or(|index| rarest.contains(&index)));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Turns: who is served next is the holder's choice, which frame the receiver's.
+//!
+//! A node that has a free slot offers a turn to a neighbour that lacks something it has, chosen at random; the neighbour
+//! answers at once with the rarest frame it lacks at that moment, or passes. So no uplink is idle while a neighbour
+//! lacks what it could send, no request waits in a queue, and no frame is committed before it can be sent. In a star of
+//! 500 hosts with ten neighbours each this comes within 2 % of the bound; requests that queue, one for each neighbour,
+//! stay 19 % above it (`docs/src/decisions/turns.md`).
+use super::{
+    interface::{PackKey, PeerKey, SwarmOutput, Word},
+    peers::patience,
+    state::{PackState, PeerState, Swarm, Upload, later},
+};
+use crate::time::Monotonic;
+
+/// First rest of a neighbour that let a turn go by, in microseconds.
+const TURN_REST: u64 = 2_000_000;
+/// Without a frame for so long, neighbours are asked out of turn for what they claim to have, in microseconds.
+const PROBE: u64 = 3_000_000;
+/// Requests that may be under way from one neighbour that gives turns: one is served while the next is offered.
+const FLIGHTS_MAX: usize = 4;
+
+impl Swarm {
+    /// Notes that a neighbour may lack something of a pack.
+    pub(super) fn feed(&mut self, key: PackKey) {
+        if self.feeding.contains(&key) {
+            return;
+        }
+        // Small payloads first: they are quick.
+        let length = |key: PackKey| self.pack(key).map_or(0, |state| state.manifest.length());
+        let at = self.feeding.partition_point(|other| length(*other) <= length(key));
+        self.feeding.insert(at, key);
+    }
+
+    /// Offers turns while there are slots.
+    pub(super) fn give_turns(&mut self, now: Monotonic) {
+        while self.uploads.len() + usize::from(self.turns) < usize::from(self.tuning.upload_slots) {
+            if !self.upload_queue.is_empty() || self.has_to_push() {
+                return;
+            }
+            let Some((peer, key)) = self.next_turn() else { return };
+            let due = later(now, patience(0));
+            if let Some(state) = self.peer_mut(peer) {
+                state.turn = Some((key, due));
+            }
+            self.turns += 1;
+            self.upload_busy.insert(peer);
+            self.wake_at(due, "a neighbour lets its turn go by");
+            self.say(peer, key, Word::Turn);
+        }
+    }
+
+    /// Whether the uplink is busy with what only this node has.
+    fn has_to_push(&self) -> bool {
+        self.push_active > 0
+            && self.pushing.iter().filter_map(|key| self.pack(*key)).any(|state| !state.to_push.is_empty())
+    }
+
+    fn next_turn(&mut self) -> Option<(PeerKey, PackKey)> {
+        let mut position = 0;
+        while let Some(key) = self.feeding.get(position).copied() {
+            let start = PeerKey(self.random.below(self.peers.len() as u32) as u16);
+            let Some(state) = self.packs.get_mut(usize::from(key.0)).and_then(Option::as_deref_mut) else {
+                self.feeding.remove(position);
+                continue;
+            };
+            while let Some(peer) = state.hungry.next_after(start, &self.inside, &self.upload_busy) {
+                if state.has_for(peer) {
+                    return Some((peer, key));
+                }
+                state.hungry.remove(peer);
+            }
+            if state.hungry.is_empty() {
+                self.feeding.remove(position);
+            } else {
+                position += 1;
+            }
+        }
+        None
+    }
+
+    /// A neighbour offers a turn.
+    pub(super) fn turn(&mut self, now: Monotonic, peer: PeerKey, key: PackKey) {
+        let Some(state) = self.peer_mut(peer) else { return };
+        state.rests_until = None;
+        let takes_more = state.flights.len() < FLIGHTS_MAX;
+        let stalled = self.pack(key).is_none_or(|own| own.stalled_until.is_some());
+        if !takes_more || stalled || !self.store_has_room() {
+            if takes_more && !stalled {
+                self.no_room.insert(peer);
+            }
+            return self.pass(peer, key);
+        }
+        match self.pick(peer, key) {
+            Some(index) => self.start_flight(now, peer, key, index),
+            None => self.pass(peer, key),
+        }
+    }
+
+    fn pass(&mut self, peer: PeerKey, key: PackKey) {
+        if let Some(own) = self.pack_mut(key) {
+            own.passed.insert(peer);
+        }
+        self.say(peer, key, Word::Pass);
+    }
+
+    /// A neighbour needs nothing now.
+    pub(super) fn passed(&mut self, peer: PeerKey, key: PackKey) {
+        if self.end_turn(peer, key) {
+            self.upload_busy.remove(peer);
+            if let Some(state) = self.pack_mut(key) {
+                state.hungry.remove(peer);
+            }
+        }
+    }
+
+    /// Ends a turn that was offered. `false`: there was none of this pack.
+    fn end_turn(&mut self, peer: PeerKey, key: PackKey) -> bool {
+        let Some(state) = self.peer_mut(peer) else { return false };
+        let ended = state.turn.take_if(|(pack, _)| *pack == key).is_some();
+        self.turns -= u16::from(ended);
+        ended
+    }
+
+    /// A neighbour takes its turn. `false`: it has none.
+    pub(super) fn take_turn(&mut self, now: Monotonic, upload: Upload) -> bool {
+        let Upload { peer, pack, .. } = upload;
+        if !self.end_turn(peer, pack) {
+            return false;
+        }
+        if let Some(state) = self.peer_mut(peer) {
+            state.turn_failures = 0;
+        }
+        self.start_upload(now, upload, true);
+        true
+    }
+
+    /// A turn went by unanswered: the neighbour gets none for a while.
+    pub(super) fn turn_went_by(&mut self, now: Monotonic, peer: PeerKey, key: PackKey) {
+        self.end_turn(peer, key);
+        if let Some(state) = self.pack_mut(key) {
+            state.hungry.remove(peer);
+        }
+        let Some(state) = self.peer_mut(peer) else { return };
+        let until = later(now, TURN_REST << state.turn_failures.min(4));
+        state.turn_failures = state.turn_failures.saturating_add(1);
+        state.turn_rests_until = Some(until);
+        self.wake_at(until, "offer a neighbour turns again");
+    }
+
+    /// Tells neighbours whose turns were passed that something of theirs is needed after all.
+    pub(super) fn hungry_again(&mut self, key: PackKey, of: &[PeerKey]) {
+        for peer in of {
+            let Some(own) = self.pack_mut(key) else { return };
+            if own.passed.contains(*peer) {
+                own.passed.remove(*peer);
+                self.say(*peer, key, Word::Interest);
+            }
+        }
+    }
+
+    /// The same for everybody and every pack that lacks frames, where the store has room again.
+    pub(super) fn all_hungry_again(&mut self) {
+        for key in self.lacking.clone() {
+            let passed: Vec<PeerKey> = self.pack(key).map_or(Vec::new(), |own| {
+                let useful = |peer: &PeerKey| {
+                    own.missing.words().iter().zip(own.row(*peer)).any(|(missing, has)| missing & has != 0)
+                };
+                own.passed.iter().filter(useful).collect()
+            });
+            self.hungry_again(key, &passed);
+        }
+    }
+
+    /// Plans to ask out of turn: who claims a frame and never offers a turn must not keep everybody from it.
+    pub(super) fn probe_later(&mut self, key: PackKey) {
+        let at = later(self.latest, PROBE);
+        let Some(own) = self.pack_mut(key) else { return };
+        if own.probe_at.is_none() && !own.have.is_full() {
+            own.probe_at = Some(at);
+            self.wake_at(at, "ask out of turn for what neighbours claim");
+        }
+    }
+
+    /// Asks out of turn, where nothing has come for long.
+    pub(super) fn probe(&mut self, now: Monotonic, key: PackKey) {
+        let Some(own) = self.pack_mut(key) else { return };
+        if own.probe_at.take_if(|at| *at <= now).is_none() || own.stalled_until.is_some() {
+            return;
+        }
+        let known: Vec<PeerKey> = own.known.iter().collect();
+        let claimed = |peer: &PeerKey| own.missing.words().iter().zip(own.row(*peer)).any(|(a, b)| a & b != 0);
+        let due = later(own.arrived_at, PROBE);
+        if !known.iter().any(claimed) {
+            return;
+        }
+        if due > now {
+            own.probe_at = Some(due);
+            return;
+        }
+        own.probe_at = Some(later(now, PROBE));
+        for peer in known {
+            let idle = |peer: &PeerState| peer.flights.is_empty() && peer.rests_until.is_none() && peer.takes_turns;
+            if self.peer(peer).is_some_and(idle)
+                && self.store_has_room()
+                && let Some(index) = self.pick(peer, key)
+            {
+                self.start_flight(now, peer, key, index);
+            }
+        }
+    }
+
+    pub(super) fn start_upload(&mut self, now: Monotonic, upload: Upload, by_turn: bool) {
+        let Upload { peer, pack, index } = upload;
+        let length = self.pack(pack).map_or(0, |state| state.length_of(index));
+        let due = later(now, patience(length));
+        self.uploads.push((upload, due));
+        if by_turn {
+            self.upload_busy.insert(peer);
+        }
+        self.wake_at(due, "a neighbour takes nothing any more");
+        self.out(SwarmOutput::ServeFrame { peer, pack, index });
+    }
+}
+
+impl PackState {
+    /// Whether a neighbour lacks something that it was shown here.
+    fn has_for(&self, peer: PeerKey) -> bool {
+        let row = self.row(peer);
+        let lacks = |(at, shown): (usize, &u64)| shown & !row.get(at).copied().unwrap_or(0) != 0;
+        self.shown.words().iter().enumerate().any(lacks)
+    }
+}
