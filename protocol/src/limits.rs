@@ -86,6 +86,12 @@ pub const BANS_MAX: usize = 1024;
 /// Sites times packs that an origin's fence remembers.
 pub const FENCE_RECORDS_MAX: usize = 1 << 20;
 
+// Accounts.
+/// Neighbours of one node in its account of one pack.
+pub const ACCOUNT_LINES_MAX: usize = 4_096;
+/// Leases of one pack and site that the origin remembers with what was sent by them.
+pub const LEASE_SPANS_MAX: usize = 32;
+
 // Rates.
 /// Highest rate that can be written, in bits per second.
 pub const RATE_BITS_PER_SECOND_MAX: u64 = 1_000_000_000_000;

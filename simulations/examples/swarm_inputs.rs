@@ -56,6 +56,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         black_box(feed(&mut fresh, again));
         best = best.min(began.elapsed().as_secs_f64());
     }
-    println!("  {:.2} million inputs per second ({:.0} ns each)", inputs as f64 / best / 1e6, best * 1e9 / inputs as f64);
+    println!(
+        "  {:.2} million inputs per second ({:.0} ns each)",
+        inputs as f64 / best / 1e6,
+        best * 1e9 / inputs as f64
+    );
     Ok(())
 }

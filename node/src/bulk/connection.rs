@@ -9,6 +9,7 @@ use super::{
     framing::{LinkStream, read_message, write_frame, write_message},
     links::{Inbound, Served},
     pool::{FrameSource, StorePool},
+    shaper::Lane,
 };
 use crate::{mesh::Documents, runtime::wall_time, store::packs::PackStoreError};
 use branchline_protocol::{
@@ -192,6 +193,7 @@ type Read = Result<Bytes, PackStoreError>;
 pub(super) struct Writer<S> {
     pub link: u64,
     pub stream: S,
+    pub lane: Arc<Lane>,
     pub messages: mpsc::Receiver<BulkMessage>,
     pub frames: mpsc::Receiver<FrameOrder>,
     pub source: Arc<dyn FrameSource>,
@@ -206,17 +208,20 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading: Option<(FrameOrder, oneshot::Receiver<Read>)> = None;
         let why = loop {
+            let off = self.lane.is_off();
             let done = tokio::select! {
                 biased;
                 message = self.messages.recv() => match message {
                     Some(message) => write_message(&mut self.stream, &message).await,
                     None => return,
                 },
-                Some((order, read)) = finished(&mut reading), if reading.is_some() => {
+                // Messages and pings go on while the line is off; only frames wait.
+                () = self.lane.rates_changed(), if off => Ok(()),
+                Some((order, read)) = finished(&mut reading), if reading.is_some() && !off => {
                     reading = self.frames.try_recv().ok().map(|next| self.read(next));
                     self.serve(order, read).await
                 }
-                Some(order) = self.frames.recv(), if reading.is_none() => {
+                Some(order) = self.frames.recv(), if reading.is_none() && !off => {
                     reading = Some(self.read(order));
                     Ok(())
                 }
@@ -242,7 +247,10 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 if let Some(meter) = &self.meter {
                     meter(pack, length);
                 }
-                write_frame(&mut self.stream, pack, index, &bytes).await?;
+                self.lane.set_pack(Some(pack));
+                let sent = write_frame(&mut self.stream, pack, index, &bytes).await;
+                self.lane.set_pack(None);
+                sent?;
                 Served::Sent(length)
             }
             Err(error) => {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::connection::LinkError;
+use super::{connection::LinkError, shaper::Shaped};
 
 /// Longest time that the other end may leave our bytes unread.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
@@ -28,14 +28,14 @@ const SOCKET_READ_BYTES: usize = 32 << 10;
 const BELIEVED_BYTES: usize = 512 << 10;
 
 /// What carries a connection's messages.
-pub(super) type LinkStream = TlsStream<BufReader<TcpStream>>;
+pub(super) type LinkStream = TlsStream<BufReader<Shaped>>;
 
 /// Makes a connected socket ready for TLS: small messages leave at once, and the kernel holds few bytes that are not on
 /// their way yet, so that what is decided now does not queue behind what was decided long ago.
-pub(super) fn prepare(stream: TcpStream) -> std::io::Result<BufReader<TcpStream>> {
+pub(super) fn prepare(stream: TcpStream) -> std::io::Result<BufReader<Shaped>> {
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_notsent_lowat(BULK_UNSENT_BYTES_MAX)?;
-    Ok(BufReader::with_capacity(SOCKET_READ_BYTES, stream))
+    Ok(BufReader::with_capacity(SOCKET_READ_BYTES, Shaped::new(stream)))
 }
 
 /// Reads one message. The caller puts a bound on the time.

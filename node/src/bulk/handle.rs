@@ -19,7 +19,9 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{accounts::Accounts, certificate::TlsIdentity, listener::listen, pool::StorePool, service::Service};
+use super::{
+    accounts::Accounts, certificate::TlsIdentity, listener::listen, pool::StorePool, service::Service, shaper::Shaper,
+};
 use crate::{mesh::Documents, runtime::Clock, store::packs::PackStore};
 
 /// What the bulk plane is started with.
@@ -104,6 +106,7 @@ pub struct BulkHandle {
     fence: Arc<Mutex<Fence>>,
     accounts: Arc<Mutex<Accounts>>,
     store: PackStore,
+    shaper: Shaper,
     address: SocketAddr,
 }
 
@@ -130,14 +133,16 @@ pub fn start(config: BulkConfig) -> Result<(BulkHandle, mpsc::Receiver<BulkEvent
     let fence = Arc::new(Mutex::new(Fence::restore(config.fence.iter().cloned())));
     let accounts = Arc::new(Mutex::new(config.accounts.clone()));
     let store = config.store.clone();
+    let shaper = Shaper::new(config.clock);
     let listening = tokio::spawn(listen(listener, config.documents.clone(), tls.clone(), inbox_sender.clone()));
     let pool = StorePool::start().context("starting the threads of the store")?;
-    let service = Service::new(config, tls, Arc::clone(&fence), Arc::clone(&accounts), inbox_sender, pool);
+    let kept = (Arc::clone(&fence), Arc::clone(&accounts));
+    let service = Service::new(config, tls, kept, inbox_sender, pool, shaper.clone());
     tokio::spawn(async move {
         service.run(commands, inbox, event_sender, progress_sender).await;
         listening.abort();
     });
-    Ok((BulkHandle { commands: command_sender, progress, fence, accounts, store, address }, events))
+    Ok((BulkHandle { commands: command_sender, progress, fence, accounts, store, shaper, address }, events))
 }
 
 impl BulkHandle {
@@ -214,6 +219,11 @@ impl BulkHandle {
     /// Every transfer of this node, to be persisted now and then, and at the end.
     pub fn accounts(&self) -> Accounts {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rates of the plane (R71).
+    pub fn shaper(&self) -> &Shaper {
+        &self.shaper
     }
 
     /// Where the plane listens; tells the port where the configured one is 0.

@@ -156,10 +156,12 @@ impl Links {
         let number = self.next;
         let (messages, message_queue) = mpsc::channel(BULK_QUEUE_MAX);
         let (frames, frame_queue) = mpsc::channel(BULK_QUEUE_MAX);
+        let lane = Arc::clone(stream.get_ref().0.get_ref().lane());
         let (reading, writing) = tokio::io::split(stream);
         let writer = Writer {
             link: number,
             stream: writing,
+            lane,
             messages: message_queue,
             frames: frame_queue,
             source: Arc::clone(&self.source),

@@ -13,6 +13,7 @@
 //! | `pool` | the threads that read, hash and write frames |
 //! | `loopback` | what `tests/bench bulk` measures |
 //! | `neighbourhood` | whom this node is connected with |
+//! | `shaper` | sockets that keep to the rates of R71 |
 //!
 //! Beyond its hello a peer gets nothing: who is no member is closed without a word.
 mod accounts;
@@ -28,11 +29,13 @@ mod neighbourhood;
 mod origin;
 mod pool;
 mod service;
+mod shaper;
 
 pub use accounts::{Accounts, Direction, Transfer, TransferKey};
 pub use certificate::{CertificateError, TlsIdentity};
 pub use connection::LinkError;
 pub use handle::{BulkConfig, BulkEvent, BulkHandle, BulkStopped, start};
+pub use shaper::{Bucket, Shaper};
 
 #[cfg(test)]
 mod tests;

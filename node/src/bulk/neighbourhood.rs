@@ -8,6 +8,7 @@ use branchline_protocol::{
     charter::Charter,
     ids::{Hash, NodeId},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_ACCEPTED_MAX, BULK_NEIGHBOURS_MAX},
+    rates::Rate,
     swarm::{Place, neighbours_of},
     wire::control::PeerRecord,
 };
@@ -18,8 +19,11 @@ use super::{
     dialer::dial,
     links::Inbound,
     service::Service,
+    shaper::Bucket,
 };
 
+/// What headquarters had begun to send when the line went off arrives within this time.
+const LINE_DRAINS: Duration = Duration::from_secs(20);
 const DIALS_AT_ONCE: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_LAST: Duration = Duration::from_secs(10);
@@ -84,16 +88,16 @@ impl Service {
                 wanted.insert(charter.station.node);
                 // Every few seconds another one, in an order of its own for each node.
                 let turn = self.starving / STARVING_TICKS;
-                let place = |record: &&PeerRecord| Hash::of(&[&own.0[..], &record.node.0, &turn.to_le_bytes()].concat());
+                let place =
+                    |record: &&PeerRecord| Hash::of(&[&own.0[..], &record.node.0, &turn.to_le_bytes()].concat());
                 wanted.extend(self.records.iter().min_by_key(place).map(|record| record.node));
             }
             wanted.remove(&own);
         }
-        let inside = |record: &&PeerRecord| {
-            wanted.contains(&record.node) && charter.is_inside(record.addresses.bulk.ip())
-        };
+        let inside =
+            |record: &&PeerRecord| wanted.contains(&record.node) && charter.is_inside(record.addresses.bulk.ip());
         let mut peers: Vec<PeerRecord> = self.records.iter().filter(inside).cloned().collect();
-        if self.swarm.needs_origin() && charter.headquarters.node != own {
+        if self.swarm.needs_origin() && charter.headquarters.node != own && self.line_off_since.is_none() {
             let seat = &charter.headquarters;
             peers.push(PeerRecord { node: seat.node, addresses: seat.addresses });
         }
@@ -158,5 +162,20 @@ impl Service {
             strangers.truncate(usize::from(many));
         }
         strangers.into_iter().for_each(|number| self.cut(number));
+    }
+
+    /// While the line is off nothing is asked of headquarters. What it had begun to send has time to arrive first; the
+    /// connection goes before it would count as silent, so that nothing is asked for twice.
+    pub(super) fn mind_the_line(&mut self) {
+        if self.shaper.rate(&Bucket::LineIn) != Rate::Off {
+            self.line_off_since = None;
+            return;
+        }
+        let since = *self.line_off_since.get_or_insert_with(Instant::now);
+        let origin = |link: &super::links::Link| link.kind == LinkKind::Swarm(Place::Origin);
+        if since.elapsed() >= LINE_DRAINS {
+            let gone: Vec<u64> = self.links.iter().filter(|(_, link)| origin(link)).map(|(number, _)| number).collect();
+            gone.into_iter().for_each(|number| self.cut(number));
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     handle::BulkEvent,
     service::Service,
 };
+use crate::runtime::wall_time;
 
 /// What a client is told to wait where too much is queued for it.
 const BUSY_MILLISECONDS: u32 = 200;
@@ -56,8 +57,10 @@ impl Service {
         let authority = self.documents.authority(site).ok_or_else(|| (pack, unknown()))?;
         let lease = authority.check_lease(signed).map_err(|refusal| (pack, refusal))?;
         let now = self.clock.now().monotonic;
-        let admitted = self.fence.lock().unwrap_or_else(PoisonError::into_inner).admit(now, peer, &lease);
-        let admission = admitted.map_err(|refusal| (pack, refusal))?;
+        let mut fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner);
+        let admission = fence.admit(now, peer, &lease).map_err(|refusal| (pack, refusal))?;
+        fence.date(site, pack, wall_time());
+        drop(fence);
         if let Some(old) = admission.cut
             && let Some((number, link)) = self.links.of_peer(old)
             && link.kind == LinkKind::Client

@@ -29,6 +29,7 @@ use super::{
     links::{Inbound, Links, Served},
     neighbourhood::Backoff,
     pool::StorePool,
+    shaper::Shaper,
 };
 use crate::{
     mesh::Documents,
@@ -73,6 +74,9 @@ pub(super) struct Service {
     pub site: Option<SiteName>,
     pub tls: TlsIdentity,
     accounts: Arc<Mutex<Accounts>>,
+    pub shaper: Shaper,
+    /// Since when nothing may cross the line.
+    pub line_off_since: Option<Instant>,
     pub swarm: NamedSwarm,
     /// The frame that the machine is being told of, until it says what becomes of it.
     arriving: Option<Arrival>,
@@ -99,10 +103,10 @@ impl Service {
     pub fn new(
         config: BulkConfig,
         tls: TlsIdentity,
-        fence: Arc<Mutex<Fence>>,
-        accounts: Arc<Mutex<Accounts>>,
+        (fence, accounts): (Arc<Mutex<Fence>>, Arc<Mutex<Accounts>>),
         inbox: mpsc::Sender<Inbound>,
         pool: StorePool,
+        shaper: Shaper,
     ) -> Self {
         let authority = config.site.as_ref().and_then(|site| config.documents.authority(site));
         let leased_bytes_max =
@@ -122,6 +126,8 @@ impl Service {
             site: config.site,
             tls,
             accounts,
+            shaper,
+            line_off_since: None,
             inbox,
             records: Vec::new(),
             dialling: BTreeSet::new(),
@@ -283,6 +289,12 @@ impl Service {
         let version = new.hello.versions.1.min(BULK_VERSIONS.1);
         let meter = (kind == LinkKind::Client).then(|| self.meter(&new.site));
         tracing::debug!(%peer, ?kind, dialled = new.dialled, "bulk connection");
+        let lane = new.stream.get_ref().0.get_ref().lane();
+        match kind {
+            LinkKind::Client => lane.attach_to_client(&self.shaper, &new.site, peer),
+            LinkKind::Swarm(Place::Origin) => lane.attach_to_origin(&self.shaper),
+            LinkKind::Swarm(_) => lane.attach(&self.shaper),
+        }
         self.links.start(new, meter);
         if let LinkKind::Swarm(place) = kind {
             self.input(NamedInput::PeerJoined { peer, place, version });
@@ -449,6 +461,7 @@ impl Service {
 
     fn tick(&mut self, progress: &watch::Sender<Vec<Progress>>) {
         self.ticks += 1;
+        self.mind_the_line();
         if self.ticks.is_multiple_of(RECHECK_TICKS) {
             self.judge_again();
         }

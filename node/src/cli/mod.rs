@@ -30,6 +30,7 @@ mod simulate;
 mod status;
 pub mod survey;
 mod token;
+mod transfers;
 
 pub use printer::table;
 
@@ -70,6 +71,7 @@ enum Command {
     Report(report::Args),
     Status(status::Args),
     Simulate(simulate::Args),
+    Transfers(transfers::Args),
     SampleAgent(sample_agent::Args),
     Faults(faults::Args),
     Replay(replay::Args),
@@ -125,6 +127,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Patch(args) => patch::run(args),
         Command::Report(args) => report::run(args),
         Command::Status(args) => status::run(args),
+        Command::Transfers(args) => transfers::run(args),
         Command::Installer(args) => installer::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::SampleAgent(args) => sample_agent::run(args),

@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use branchline_protocol::catalogue::SitePolicy;
+use branchline_protocol::{catalogue::SitePolicy, rates::BandwidthRules};
 use serde_json::Value;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     runtime::{self, DocumentKindName, NodeCommand},
 };
 
-/// Publish: sign a site policy, and hand catalogue and policy to headquarters, from where they spread
+/// Publish: sign site policy and bandwidth rules, and hand them and the catalogue to headquarters, from where they spread
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Headquarters' home directory
@@ -26,7 +26,10 @@ pub struct Args {
     /// one, version 1, in the bundle)
     #[arg(long)]
     policy: Option<PathBuf>,
-    /// The offline bundle, where the policy is still to be signed
+    /// Bandwidth rules: TOML to sign with the bundle's administrator key, or a signed JSON file
+    #[arg(long)]
+    bandwidth: Option<PathBuf>,
+    /// The offline bundle, where policy or rules are still to be signed
     #[arg(long)]
     bundle: Option<PathBuf>,
 }
@@ -36,7 +39,22 @@ pub struct Args {
 /// # Errors
 /// A file cannot be read, a rule is broken, or headquarters refuses.
 pub fn run(args: Args) -> Result<ExitCode> {
-    anyhow::ensure!(args.catalogue.is_some() || args.policy.is_some(), "say --catalogue DIR, --policy FILE, or both");
+    anyhow::ensure!(
+        args.catalogue.is_some() || args.policy.is_some() || args.bandwidth.is_some(),
+        "say at least one of --catalogue DIR, --policy FILE and --bandwidth FILE"
+    );
+    if let Some(rules) = &args.bandwidth {
+        let text = std::fs::read_to_string(rules).with_context(|| format!("reading {}", rules.display()))?;
+        let json = match &args.bundle {
+            None => text,
+            Some(bundle) => {
+                let rules = BandwidthRules::from_toml(&text).with_context(|| format!("reading {}", rules.display()))?;
+                serde_json::to_string(&Bundle::open(bundle)?.sign_bandwidth(&rules)?)?
+            }
+        };
+        let _: Value = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Bandwidth, json })?;
+        println!("the bandwidth rules are in force at headquarters and spread");
+    }
     if let Some(policy) = &args.policy {
         let json = signed_policy(policy, args.bundle.as_deref())?;
         let _: Value = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Policy, json })?;

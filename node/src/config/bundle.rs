@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
     charter::{Charter, Keys, PublicKey, Signed},
+    rates::BandwidthRules,
 };
 use ed25519_dalek::SigningKey;
 use serde::{Serialize, de::DeserializeOwned};
@@ -135,6 +136,17 @@ impl Bundle {
         policy.check()?;
         let signed = Signed::sign(policy, &self.key(BundleKey::Administrator)?);
         write_document(&self.path("policy.json"), &signed)?;
+        Ok(signed)
+    }
+
+    /// Signs bandwidth rules and keeps them in the bundle.
+    ///
+    /// # Errors
+    /// They break a rule, or cannot be written.
+    pub fn sign_bandwidth(&self, rules: &BandwidthRules) -> Result<Signed<BandwidthRules>> {
+        rules.check()?;
+        let signed = Signed::sign(rules, &self.key(BundleKey::Administrator)?);
+        write_document(&self.path("bandwidth.json"), &signed)?;
         Ok(signed)
     }
 

@@ -4,9 +4,11 @@ mod home;
 mod keys;
 mod raw;
 mod seat;
+mod zone;
 
 pub use bundle::{Bundle, BundleKey, read_document, write_document};
 pub use home::{Home, write_atomically};
 pub use keys::{create_key, random_bytes, read_key};
-pub use raw::{HeadquartersConfig, InstallerConfig, NodeConfig, StationConfig};
+pub use raw::{BandwidthConfig, HeadquartersConfig, InstallerConfig, NodeConfig, StationConfig};
 pub use seat::{DoorCertificate, Seat};
+pub use zone::Zone;

@@ -4,8 +4,13 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::{Result, anyhow};
+use branchline_protocol::rates::Schedule;
 use branchline_station_role::headquarters::HeadquartersConfiguration;
 use serde::{Deserialize, Serialize};
+
+use super::Zone;
+use crate::runtime::wall_time;
 
 /// `node.toml`. Roles come from the charter, not from here; this file holds what only this machine can know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +28,8 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// The directory that stands for `/` on this host; another one is for tests and the demo.
     pub root: PathBuf,
+    /// What this machine may send and receive at most, beside what its site says.
+    pub bandwidth: BandwidthConfig,
     /// Where the privileged installer listens.
     pub installer: InstallerConfig,
     /// Where this node is station.
@@ -40,10 +47,43 @@ impl Default for NodeConfig {
             door_port: 7443,
             mdns: true,
             root: PathBuf::from("/"),
+            bandwidth: BandwidthConfig::default(),
             installer: InstallerConfig::default(),
             station: StationConfig::default(),
             headquarters: HeadquartersConfig::default(),
         }
+    }
+}
+
+/// What one machine may send and receive at most on the bulk plane (R71).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BandwidthConfig {
+    /// Whose clocks the windows follow.
+    pub time_zone: String,
+    /// What it sends.
+    pub upload: Schedule,
+    /// What it receives.
+    pub download: Schedule,
+}
+
+impl Default for BandwidthConfig {
+    fn default() -> Self {
+        Self { time_zone: "UTC".to_owned(), upload: Schedule::default(), download: Schedule::default() }
+    }
+}
+
+impl BandwidthConfig {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// No such time zone, or a rate that cannot work; with the key.
+    pub fn check(&self) -> Result<()> {
+        Zone::named(&self.time_zone, wall_time())?;
+        for (key, schedule) in [("upload", &self.upload), ("download", &self.download)] {
+            schedule.check_for_host().map_err(|rule| anyhow!("{key}: {rule}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use branchline_protocol::{
     catalogue::{Catalogue, DocumentMemory, SitePolicy},
     charter::{Authority, Membership, NodeAddresses, Revocations, Role, Signed},
     ids::{DocumentHash, NodeId, SiteName},
+    rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
     wire::control::{CONTROL_VERSIONS, DocumentKind, DocumentVersions, Hello},
@@ -17,7 +18,7 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::config::Home;
+use crate::config::{Home, Zone};
 
 /// What a node knows of one site.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct SiteState {
     pub catalogue: Option<Signed<Catalogue>>,
     /// The newest site policy.
     pub policy: Option<Signed<SitePolicy>>,
+    /// The newest bandwidth rules.
+    #[serde(default)]
+    pub bandwidth: Option<Signed<BandwidthRules>>,
     /// The highest versions that were ever accepted.
     pub memory: DocumentMemory,
 }
@@ -37,7 +41,7 @@ pub struct SiteState {
 impl SiteState {
     /// A site of which only the charter is known.
     pub fn new(authority: Authority, membership: Option<Signed<Membership>>) -> Self {
-        Self { authority, membership, catalogue: None, policy: None, memory: DocumentMemory::default() }
+        Self { authority, membership, catalogue: None, policy: None, bandwidth: None, memory: <_>::default() }
     }
 
     /// What a hello says of the documents.
@@ -47,7 +51,13 @@ impl SiteState {
             revocations: self.authority.revocations_rank(),
             catalogue: self.memory.catalogue(),
             policy: self.memory.policy(),
+            bandwidth: self.memory.bandwidth(),
         }
+    }
+
+    /// The bandwidth rules, where there are any.
+    pub fn bandwidth_rules(&self) -> Option<BandwidthRules> {
+        self.bandwidth.as_ref()?.verify(self.authority.charter().keys.administrator).ok()
     }
 
     /// Catalogue and policy with their hashes, where both are here and hold.
@@ -227,6 +237,16 @@ impl Documents {
                 state.policy = Some(signed);
                 Ok(newer)
             }
+            DocumentKind::Bandwidth => {
+                let signed: Signed<BandwidthRules> = read(json)?;
+                let before = state.memory.bandwidth();
+                let rules = state.memory.accept_bandwidth(state.authority.charter(), &signed, wall)?;
+                Zone::named(&rules.time_zone, wall)
+                    .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("{error:#}")))?;
+                let newer = state.memory.bandwidth() != before || state.bandwidth.is_none();
+                state.bandwidth = Some(signed);
+                Ok(newer)
+            }
         })
     }
 
@@ -238,6 +258,7 @@ impl Documents {
             DocumentKind::Revocations => serde_json::to_vec(state.authority.signed_revocations()?),
             DocumentKind::Catalogue => serde_json::to_vec(&state.catalogue?),
             DocumentKind::Policy => serde_json::to_vec(&state.policy?),
+            DocumentKind::Bandwidth => serde_json::to_vec(&state.bandwidth?),
         };
         json.ok()
     }
@@ -361,6 +382,9 @@ pub(super) fn newer(own: &DocumentVersions, theirs: &DocumentVersions) -> Vec<Do
     }
     if version(&theirs.policy) > version(&own.policy) {
         kinds.push(DocumentKind::Policy);
+    }
+    if version(&theirs.bandwidth) > version(&own.bandwidth) {
+        kinds.push(DocumentKind::Bandwidth);
     }
     kinds
 }

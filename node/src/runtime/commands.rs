@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{
+    accounting,
     clock::wall_time,
     control::{ControlCall, NodeCommand},
     headquarters::HeadquartersDesk,
@@ -74,6 +75,7 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
         }
         NodeCommand::Transfers => node.packs.transfers(),
         NodeCommand::Packs(command) => staging::answer(node, command).await,
+        NodeCommand::Account => accounting::site_account(node).await,
     }
 }
 
@@ -180,6 +182,7 @@ async fn status(node: &Node) -> Result<Value> {
         "neighbours": neighbours,
         "packs": node.packs.progress(),
         "host": host_status(node).await?,
+        "bandwidth": node.bandwidth.report(wall_time()),
         "stages": stages,
         "notices": node.notices.list(),
     }))

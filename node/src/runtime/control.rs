@@ -98,10 +98,12 @@ pub enum NodeCommand {
         /// The directory.
         directory: PathBuf,
     },
-    /// Who sent which bytes to whom.
+    /// Who sent which bytes to whom, as this node counted.
     Transfers,
     /// About the packs of the node, or of the site where the node is station.
     Packs(PacksCommand),
+    /// The account of each pack: why its bytes crossed the line, and who served whom.
+    Account,
 }
 
 /// [`DocumentKind`] as commands name it.
@@ -114,6 +116,8 @@ pub enum DocumentKindName {
     Catalogue,
     /// A site policy.
     Policy,
+    /// Bandwidth rules.
+    Bandwidth,
 }
 
 impl From<DocumentKindName> for DocumentKind {
@@ -122,6 +126,7 @@ impl From<DocumentKindName> for DocumentKind {
             DocumentKindName::Charter => Self::Charter,
             DocumentKindName::Catalogue => Self::Catalogue,
             DocumentKindName::Policy => Self::Policy,
+            DocumentKindName::Bandwidth => Self::Bandwidth,
         }
     }
 }

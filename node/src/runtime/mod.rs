@@ -10,13 +10,18 @@
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
 //! | `staging` | packs ahead of the sessions that need them |
+//! | `bandwidth`, `line` | the rates in force, and the inlet's use of the line |
+//! | `accounting` | who sent what to whom, gathered over a site |
 //! | `control`, `commands` | what commands may ask |
+mod accounting;
+mod bandwidth;
 mod clock;
 mod commands;
 mod control;
 mod headquarters;
 mod host;
 mod leasing;
+mod line;
 mod machine;
 mod node;
 mod notices;

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use branchline_protocol::{
     charter::Role,
     ids::SiteName,
-    limits::REPORT_EVENTS_MAX,
+    limits::{LINE_RATE_BITS_PER_SECOND_MIN, REPORT_EVENTS_MAX},
+    rates::Rate,
     refusal::{Refusal, RefusalKind},
     session::{HostInput, HostMachine, HostSetup},
     wire::control::{ControlAnswer, ControlRequest},
@@ -18,10 +19,13 @@ use branchline_station_role::headquarters::{HeadquartersMachine, HeadquartersSet
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    accounting,
+    bandwidth::Bandwidth,
     clock::{Clock, wall_time},
     commands, control,
     headquarters::HeadquartersDesk,
     host::HostEffects,
+    line::Line,
     machine::{machine_identifier, machine_name},
     notices::Notices,
     packs::{PackEvent, Packs},
@@ -32,6 +36,7 @@ use super::{
     surveys::Surveys,
 };
 use crate::{
+    bulk::Bucket,
     config::{Home, NodeConfig, Seat, read_key},
     install::InstallerClient,
     mesh::{Admission, Documents, Mesh, MeshConfig, MeshEvent},
@@ -60,6 +65,8 @@ pub struct Node {
     pub surveys: Surveys,
     /// Packs and the bulk plane.
     pub packs: Packs,
+    /// The rates in force.
+    pub bandwidth: Bandwidth,
     /// Journals.
     pub journals: JournalStore,
     /// The machine it runs on.
@@ -107,6 +114,7 @@ pub async fn run_node(home: Home) -> Result<()> {
     let clock = Clock::start();
     let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
     let notices = Notices::default();
+    let bandwidth = Bandwidth::start(&documents, &config.bandwidth, packs.bulk().shaper())?;
     let desk = start_headquarters(&home, &config, &documents, &journals, clock, &notices).await?;
     let node = Arc::new(Node {
         home,
@@ -116,6 +124,7 @@ pub async fn run_node(home: Home) -> Result<()> {
         mesh,
         surveys,
         packs,
+        bandwidth,
         journals,
         machine_identifier: identifier,
         notices,
@@ -124,6 +133,7 @@ pub async fn run_node(home: Home) -> Result<()> {
         station: Mutex::new(None),
     });
     start_host(&node)?;
+    start_line(&node);
     tokio::spawn(stationing::keep(Arc::clone(&node)));
     tokio::spawn(take_mesh_events(Arc::clone(&node), mesh_events));
     tokio::spawn(take_pack_events(Arc::clone(&node), pack_events));
@@ -182,6 +192,18 @@ async fn start_headquarters(
         web::serve_headquarters(listen, desk.clone()).await?;
     }
     Ok(Some(desk))
+}
+
+/// In a site, this node looks after the line while it is the inlet.
+fn start_line(node: &Node) {
+    let own = node.documents.node();
+    let charters = node.documents.sites().into_iter().filter_map(|site| node.documents.authority(&site));
+    let outside = charters.map(|authority| authority.charter().headquarters.node).find(|node| *node != own);
+    if let Some(headquarters) = outside {
+        let (mesh, bulk) = (node.mesh.clone(), node.packs.bulk().clone());
+        let line = Line { mesh, bulk, bandwidth: node.bandwidth.clone(), clock: node.clock, headquarters };
+        tokio::spawn(line.run());
+    }
 }
 
 /// A member of one site is a host there; the node that a charter names as station or headquarters installs nothing on
@@ -289,11 +311,31 @@ async fn answer_request(
         },
         ControlRequest::Handover { from: first } => hand_over(&node, &from, first),
         ControlRequest::Stage { pack, staging } => staging::take(&node, &from, pack, staging).await,
+        ControlRequest::LineRate(rate) => set_line_rate(&node, &from, rate),
+        ControlRequest::Account(pack) if from.roles.contains(&Role::Station) => {
+            ControlAnswer::Account(accounting::own_lines(&node.packs.bulk().accounts(), pack))
+        }
+        ControlRequest::Account(_) => refused(RefusalKind::NotAuthorised, "only the station gathers accounts"),
         ControlRequest::Hello(_) | ControlRequest::Document(_) | ControlRequest::Peers => {
             refused(RefusalKind::WrongState, "the mesh answers this itself")
         }
     };
     let _ = answer.send(made);
+}
+
+/// An inlet may ask to be sent less than its line would carry; never for more (R71).
+fn set_line_rate(node: &Node, from: &Admission, bytes_per_second: Option<u64>) -> ControlAnswer {
+    let is_own = |site: &SiteName| {
+        node.documents.authority(site).is_some_and(|a| a.charter().headquarters.node == node.documents.node())
+    };
+    if !is_own(&from.site) {
+        return refused(RefusalKind::WrongState, "this node is not headquarters");
+    }
+    let rate = bytes_per_second.map_or(Rate::Unlimited, |bytes| {
+        Rate::from_bytes_per_second(bytes).max(Rate::Bits(LINE_RATE_BITS_PER_SECOND_MIN))
+    });
+    node.packs.bulk().shaper().set_rate(&Bucket::Paced(from.node), rate);
+    ControlAnswer::Done
 }
 
 /// Gives the journal to the station that the charter designates now, once this node has stood down (R4).

@@ -264,6 +264,11 @@ impl Packs {
         self.home.path(format!("packs/{pack}.pack"))
     }
 
+    /// The bulk plane.
+    pub fn bulk(&self) -> &BulkHandle {
+        &self.bulk
+    }
+
     /// How far every pack is.
     pub fn progress(&self) -> Vec<Progress> {
         self.bulk.progress().borrow().clone()

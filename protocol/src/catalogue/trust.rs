@@ -1,10 +1,11 @@
 //! The memory of one verifier: which catalogue and which policy it has seen, so that nobody leads it back (R122).
 use serde::{Deserialize, Serialize};
 
-use super::{package::Catalogue, package::DefinitionError, policy::SitePolicy};
+use super::{package::Catalogue, policy::SitePolicy};
 use crate::{
     charter::{Charter, Document, Signed},
     ids::DocumentHash,
+    rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
 };
@@ -14,6 +15,8 @@ use crate::{
 pub struct DocumentMemory {
     catalogue: Option<(u64, DocumentHash)>,
     policy: Option<(u64, DocumentHash)>,
+    #[serde(default)]
+    bandwidth: Option<(u64, DocumentHash)>,
 }
 
 impl DocumentMemory {
@@ -25,6 +28,11 @@ impl DocumentMemory {
     /// Version and hash of the newest site policy that was accepted.
     pub fn policy(&self) -> Option<(u64, DocumentHash)> {
         self.policy
+    }
+
+    /// Version and hash of the newest bandwidth rules that were accepted.
+    pub fn bandwidth(&self) -> Option<(u64, DocumentHash)> {
+        self.bandwidth
     }
 
     /// Accepts a catalogue that is not older than any seen before, and remembers it.
@@ -65,9 +73,30 @@ impl DocumentMemory {
         self.policy = Some(seen);
         Ok(policy)
     }
+
+    /// Accepts bandwidth rules that are not older than any seen before, and remembers them.
+    ///
+    /// # Errors
+    /// As [`DocumentMemory::accept_policy`].
+    pub fn accept_bandwidth(
+        &mut self,
+        charter: &Charter,
+        signed: &Signed<BandwidthRules>,
+        wall: UnixSeconds,
+    ) -> Result<BandwidthRules, Refusal> {
+        let rules = signed.verify(charter.keys.administrator)?;
+        if rules.site != charter.site {
+            let reason = format!("the bandwidth rules are for site {}, not for {}", rules.site, charter.site);
+            return Err(Refusal::new(RefusalKind::NotAuthorised, reason));
+        }
+        let seen = judge(signed, (rules.version, rules.expires_at), self.bandwidth, wall)?;
+        rules.check().map_err(|error| unusable::<BandwidthRules>(&error))?;
+        self.bandwidth = Some(seen);
+        Ok(rules)
+    }
 }
 
-fn unusable<T: Document>(error: &DefinitionError) -> Refusal {
+fn unusable<T: Document>(error: &impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Malformed, format!("the {} is signed, but not usable: {error}", T::NAME))
 }
 

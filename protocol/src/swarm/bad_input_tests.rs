@@ -2,9 +2,7 @@
 //! accident, and the pack becomes complete from the others.
 use std::sync::Arc;
 
-use super::{
-    NamedInput, NamedOutput, NamedSwarm, Place, SwarmSetup, Tuning,
-};
+use super::{NamedInput, NamedOutput, NamedSwarm, Place, SwarmSetup, Tuning};
 use crate::{
     content::{Bitmap, Pack, build_pack},
     ids::NodeId,

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     charter::Lease,
     ids::{Epoch, NodeId, PackId, SiteName},
-    limits::FENCE_RECORDS_MAX,
+    limits::{FENCE_RECORDS_MAX, LEASE_SPANS_MAX},
     refusal::{Refusal, RefusalKind},
-    time::Monotonic,
+    time::{Monotonic, UnixSeconds},
 };
 
 /// Frames and bytes that left the origin for one pack and site.
@@ -33,13 +33,31 @@ pub struct FenceRecord {
     pub holder: NodeId,
     /// What was sent to the site, by all its inlets.
     pub meter: OriginMeter,
+    /// The same by lease holder, oldest first: why these bytes crossed (R126). Of more than
+    /// [`LEASE_SPANS_MAX`] changes the oldest are added up in the first.
+    #[serde(default)]
+    pub spans: Vec<LeaseSpan>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What one inlet was sent of one pack, from its first lease to the next inlet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSpan {
+    /// The inlet.
+    pub holder: NodeId,
+    /// Epoch and sequence of its first lease.
+    pub rank: (Epoch, u64),
+    /// When the origin first saw it, by the wall clock.
+    pub since: Option<UnixSeconds>,
+    /// What was sent.
+    pub meter: OriginMeter,
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     rank: (Epoch, u64),
     holder: NodeId,
     meter: OriginMeter,
+    spans: Vec<LeaseSpan>,
     /// End of the newest lease by the origin's clock; `None` after a restart, until it is shown again.
     expires_at: Option<Monotonic>,
 }
@@ -61,8 +79,10 @@ impl Fence {
     /// The fence as it was remembered.
     pub fn restore(records: impl IntoIterator<Item = FenceRecord>) -> Self {
         let entry = |record: FenceRecord| {
-            let entry = Entry { rank: record.rank, holder: record.holder, meter: record.meter, expires_at: None };
-            ((record.site, record.pack), entry)
+            let key = (record.site.clone(), record.pack);
+            let FenceRecord { rank, holder, meter, spans, .. } = record;
+            let entry = Entry { rank, holder, meter, spans, expires_at: None };
+            (key, entry)
         };
         Self { entries: records.into_iter().take(FENCE_RECORDS_MAX).map(entry).collect() }
     }
@@ -75,6 +95,7 @@ impl Fence {
             rank: entry.rank,
             holder: entry.holder,
             meter: entry.meter,
+            spans: entry.spans.clone(),
         };
         self.entries.iter().map(record).collect()
     }
@@ -90,7 +111,7 @@ impl Fence {
             return Err(Refusal::new(RefusalKind::NotAuthorised, reason));
         }
         let key = (lease.site.clone(), lease.pack);
-        let known = self.entries.get(&key).copied();
+        let known = self.entries.get(&key);
         if known.is_none() && self.entries.len() >= FENCE_RECORDS_MAX {
             let reason = "the origin serves too many packs to take on another; ask its operator";
             return Err(Refusal::new(RefusalKind::Busy, reason));
@@ -102,12 +123,23 @@ impl Fence {
         }
         // Showing one lease again does not lengthen it.
         let same = known.filter(|entry| entry.rank == lease.rank()).and_then(|entry| entry.expires_at);
-        let expires_at = same.unwrap_or_else(|| now.after(Duration::from_millis(lease.life_milliseconds)));
+        let life = Duration::from_millis(lease.life_milliseconds);
+        let expires_at = same.unwrap_or_else(|| now.after(life));
         let cut = known.map(|entry| entry.holder).filter(|holder| *holder != peer);
-        let meter = known.map(|entry| entry.meter).unwrap_or_default();
-        let entry = Entry { rank: lease.rank(), holder: peer, meter, expires_at: Some(expires_at) };
+        let (meter, mut spans) = known.map(|entry| (entry.meter, entry.spans.clone())).unwrap_or_default();
+        if spans.last().is_none_or(|span| span.holder != peer) {
+            begin_span(&mut spans, LeaseSpan { holder: peer, rank: lease.rank(), since: None, meter: <_>::default() });
+        }
+        let entry = Entry { rank: lease.rank(), holder: peer, meter, spans, expires_at: Some(expires_at) };
         self.entries.insert(key, entry);
         Ok(Admission { cut })
+    }
+
+    /// Says when the inlet that was let through last began; a later call changes nothing.
+    pub fn date(&mut self, site: &SiteName, pack: PackId, wall: UnixSeconds) {
+        if let Some(span) = self.entries.get_mut(&(site.clone(), pack)).and_then(|entry| entry.spans.last_mut()) {
+            span.since.get_or_insert(wall);
+        }
     }
 
     /// Whether `peer` may be sent frames of the pack now.
@@ -127,8 +159,10 @@ impl Fence {
     /// Counts a frame of `bytes` bytes that begins to leave.
     pub fn count(&mut self, site: &SiteName, pack: PackId, bytes: u64) {
         if let Some(entry) = self.entries.get_mut(&(site.clone(), pack)) {
-            entry.meter.frames += 1;
-            entry.meter.bytes += bytes;
+            entry.meter.add(bytes);
+            if let Some(span) = entry.spans.last_mut() {
+                span.meter.add(bytes);
+            }
         }
     }
 
@@ -136,6 +170,22 @@ impl Fence {
     pub fn meter(&self, site: &SiteName, pack: PackId) -> OriginMeter {
         self.entries.get(&(site.clone(), pack)).map(|entry| entry.meter).unwrap_or_default()
     }
+}
+
+impl OriginMeter {
+    fn add(&mut self, bytes: u64) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+}
+
+fn begin_span(spans: &mut Vec<LeaseSpan>, span: LeaseSpan) {
+    if spans.len() >= LEASE_SPANS_MAX {
+        let second = spans.remove(1);
+        spans[0].meter.frames += second.meter.frames;
+        spans[0].meter.bytes += second.meter.bytes;
+    }
+    spans.push(span);
 }
 
 /// The same rank for two holders: a station that forgot its sequence, or a forgery.
@@ -173,6 +223,8 @@ mod tests {
         assert!(fence.check(at(0), A, &site, pack).is_err());
         assert_eq!(fence.admit(at(0), A, &lease(A, 1, 5)), Ok(Admission { cut: None }));
         assert_eq!(fence.check(at(1), A, &site, pack), Ok(()));
+        fence.date(&site, pack, UnixSeconds(7));
+        fence.date(&site, pack, UnixSeconds(8));
         fence.count(&site, pack, 100);
         assert_eq!(fence.admit(at(1), B, &lease(A, 1, 6)).unwrap_err().kind, RefusalKind::NotAuthorised);
         assert_eq!(fence.admit(at(1), B, &lease(B, 1, 4)).unwrap_err().kind, RefusalKind::Stale);
@@ -182,6 +234,10 @@ mod tests {
         assert_eq!(fence.admit(at(1), A, &lease(A, 1, 99)).unwrap_err().kind, RefusalKind::Stale);
         fence.count(&site, pack, 50);
         assert_eq!(fence.meter(&site, pack), OriginMeter { frames: 2, bytes: 150 });
+
+        let spans: Vec<_> =
+            fence.records()[0].spans.iter().map(|span| (span.holder, span.since, span.meter.bytes)).collect();
+        assert_eq!(spans, [(A, Some(UnixSeconds(7)), 100), (B, None, 50)], "who was sent what, and since when");
 
         let mut restored = Fence::restore(fence.records());
         assert_eq!(restored.meter(&site, pack).bytes, 150);
@@ -200,5 +256,21 @@ mod tests {
         assert!(fence.check(at(10), A, &site, pack).is_err());
         fence.admit(at(10), A, &lease(A, 1, 2)).unwrap();
         assert!(fence.check(at(19), A, &site, pack).is_ok());
+    }
+
+    #[test]
+    fn however_often_the_inlet_changes_the_spans_are_bounded_and_their_sum_is_the_meter() {
+        let mut fence = Fence::default();
+        let (site, pack) = (lease(A, 1, 1).site, lease(A, 1, 1).pack);
+        for sequence in 0..100 {
+            let holder = if sequence % 2 == 0 { A } else { B };
+            fence.admit(at(sequence), holder, &lease(holder, 1, sequence)).unwrap();
+            fence.date(&site, pack, UnixSeconds(sequence));
+            fence.count(&site, pack, 10);
+        }
+        let record = &fence.records()[0];
+        assert_eq!(record.spans.len(), LEASE_SPANS_MAX);
+        assert_eq!(record.spans.iter().map(|span| span.meter.bytes).sum::<u64>(), record.meter.bytes);
+        assert_eq!(record.spans.last().unwrap().since, Some(UnixSeconds(99)));
     }
 }

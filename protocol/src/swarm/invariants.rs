@@ -41,9 +41,12 @@ impl Swarm {
     }
 
     fn assert_sums(&self) {
-        let storing =
-            |own: &PackState| own.storing.iter().map(|storing| own.length_of(storing.index)).sum::<u64>();
-        assert_eq!(self.packs.iter().flatten().map(|own| storing(own)).sum::<u64>(), self.storing_bytes, "at the store");
+        let storing = |own: &PackState| own.storing.iter().map(|storing| own.length_of(storing.index)).sum::<u64>();
+        assert_eq!(
+            self.packs.iter().flatten().map(|own| storing(own)).sum::<u64>(),
+            self.storing_bytes,
+            "at the store"
+        );
         let flying: u64 = self.peers.iter().flatten().map(|peer| peer.in_flight_bytes).sum();
         assert_eq!(flying, self.flying_bytes, "bytes in flight");
         let pushes = self.peers.iter().flatten().filter(|peer| peer.push.is_some() && !peer.push_overdue).count();
@@ -90,9 +93,8 @@ impl Swarm {
         let flights = origins.flat_map(|peer| &peer.flights).filter(|flight| flight.pack == key);
         let pending = sum(&mut stored.chain(flights.map(|flight| flight.index)));
         assert_eq!(pending, own.wan_pending_bytes, "bytes of {id} on the WAN");
-        let under_way = |peer: &&super::state::PeerState| {
-            peer.push.is_some_and(|(pack, _)| pack == key) && !peer.push_overdue
-        };
+        let under_way =
+            |peer: &&super::state::PeerState| peer.push.is_some_and(|(pack, _)| pack == key) && !peer.push_overdue;
         let pushing = self.peers.iter().flatten().map(|peer| &**peer).filter(under_way).count();
         assert_eq!(pushing, usize::from(own.pushing), "pushes of {id}");
         assert_eq!(self.lacking.contains(&key), !own.have.is_full(), "{id} lacks frames");

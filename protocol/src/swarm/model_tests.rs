@@ -153,7 +153,10 @@ impl Model {
                 assert!(self.have.contains(&index), "frame {index} is not here and is served");
                 let asked = self.peers.get_mut(&peer.0).unwrap().served.remove(&index);
                 let pushed = self.holders(index) == 0 && !self.told.contains(&index);
-                assert!(asked || pushed, "frame {index} is sent to {peer:?}, who did not ask, and who is not the first");
+                assert!(
+                    asked || pushed,
+                    "frame {index} is sent to {peer:?}, who did not ask, and who is not the first"
+                );
                 self.uploads.push((peer.0, index));
             }
             SwarmOutput::Store { index, peer, .. } => panic!("frame {index} of {peer:?} is stored and did not come"),
@@ -220,7 +223,10 @@ impl Model {
             let pending = under_way + storing.map(|(index, _)| self.length(*index)).sum::<u64>();
             let sole = self.have.iter().filter(|index| self.holders(**index) == 0);
             let unshared = pending + sole.map(|index| self.length(*index)).sum::<u64>() + self.length(index);
-            assert!(!living || unshared <= B || unshared == self.length(index), "{unshared} bytes are ahead of the site");
+            assert!(
+                !living || unshared <= B || unshared == self.length(index),
+                "{unshared} bytes are ahead of the site"
+            );
             return;
         }
         assert_eq!(state.place, Some(Place::Inside));
@@ -241,7 +247,10 @@ impl Model {
     fn expect_asked(&self) {
         for (key, state) in &self.peers {
             assert!(!state.offered, "the turn of {key} is not answered");
-            let idle = !state.takes_turns && state.place == Some(Place::Inside) && state.asked.is_empty() && self.now > state.rests_until;
+            let idle = !state.takes_turns
+                && state.place == Some(Place::Inside)
+                && state.asked.is_empty()
+                && self.now > state.rests_until;
             let useful = state.has.iter().flatten().find(|index| self.is_missing(**index));
             assert!(!idle || useful.is_none(), "{key} has frame {useful:?} and is not asked");
         }
@@ -283,8 +292,7 @@ impl Model {
             Step::Join(peer, place) => {
                 self.leave(peer);
                 let takes_turns = peer % 2 == 0;
-                let state =
-                    Neighbour { place: Some(place), takes_turns, last_word: self.now, ..Neighbour::default() };
+                let state = Neighbour { place: Some(place), takes_turns, last_word: self.now, ..Neighbour::default() };
                 self.peers.insert(peer, state);
                 let node = NodeId([peer as u8; 32]);
                 self.input(SwarmInput::PeerJoined { peer: PeerKey(peer), node, place, takes_turns });

@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{
-    interface::{GrantedLease, PackKey, PeerKey, Place, Progress, SwarmInput, SwarmOutput, SwarmSetup, WantedPack, Word},
+    interface::{
+        GrantedLease, PackKey, PeerKey, Place, Progress, SwarmInput, SwarmOutput, SwarmSetup, WantedPack, Word,
+    },
     names::{NamedInput, NamedOutput},
     state::Swarm,
 };

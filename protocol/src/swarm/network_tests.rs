@@ -90,11 +90,7 @@ impl World {
         };
         let frames = (0..pack.frames()).map(cut).collect();
         let node = |seed| Node {
-            swarm: NamedSwarm::new(SwarmSetup {
-                seed,
-                leased_bytes_max: LEASED_BYTES_MAX,
-                tuning: Tuning::default(),
-            }),
+            swarm: NamedSwarm::new(SwarmSetup { seed, leased_bytes_max: LEASED_BYTES_MAX, tuning: Tuning::default() }),
             held: None,
             stored: BTreeMap::new(),
             alive: true,
@@ -120,7 +116,10 @@ impl World {
         };
         for a in 1..=members {
             let kept = Bitmap::new(world.pack.frames());
-            world.at(0, Event::Input(a, NamedInput::Want { pack: Arc::clone(&world.pack), kept, raw: None, source: false }));
+            world.at(
+                0,
+                Event::Input(a, NamedInput::Want { pack: Arc::clone(&world.pack), kept, raw: None, source: false }),
+            );
             for b in (0..a).filter(|b| *b != ORIGIN) {
                 world.at(0, Event::Connect(a, b));
             }

@@ -18,12 +18,7 @@ const STALL: u64 = 10_000_000;
 const REPLAYS_MAX: u16 = 256;
 
 impl Swarm {
-    pub(super) fn want(
-        &mut self,
-        now: Monotonic,
-        key: PackKey,
-        wanted: WantedPack,
-    ) {
+    pub(super) fn want(&mut self, now: Monotonic, key: PackKey, wanted: WantedPack) {
         let WantedPack { manifest, kept, raw, source } = wanted;
         let slot = usize::from(key.0);
         let frames = manifest.frames();
@@ -354,4 +349,3 @@ impl Swarm {
         self.storing_bytes + self.flying_bytes < STORING_BYTES_MAX
     }
 }
-

@@ -30,14 +30,7 @@ pub(super) fn patience(bytes: u64) -> u64 {
 }
 
 impl Swarm {
-    pub(super) fn peer_joined(
-        &mut self,
-        now: Monotonic,
-        peer: PeerKey,
-        node: NodeId,
-        place: Place,
-        takes_turns: bool,
-    ) {
+    pub(super) fn peer_joined(&mut self, now: Monotonic, peer: PeerKey, node: NodeId, place: Place, takes_turns: bool) {
         self.peer_left(now, peer);
         let slot = usize::from(peer.0);
         if slot >= BULK_CONNECTIONS_MAX {
@@ -49,8 +42,7 @@ impl Swarm {
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
         }
-        self.peers[slot] =
-            Some(Box::new(PeerState::new(node, place, takes_turns, self.tuning.in_flight_bytes, now)));
+        self.peers[slot] = Some(Box::new(PeerState::new(node, place, takes_turns, self.tuning.in_flight_bytes, now)));
         match place {
             Place::Inside => self.inside.insert(peer),
             Place::Origin => self.origins.insert(peer),

@@ -294,12 +294,7 @@ mod tests {
         let pack = PackId(Hash([7; 32]));
         let all = [
             golden(BulkMessage::Chunk { pack, index: 9, bytes: vec![1, 2, 3] }),
-            golden(BulkMessage::Elsewhere {
-                pack,
-                index: 9,
-                retry_after_milliseconds: 50,
-                instead: NodeId([8; 32]),
-            }),
+            golden(BulkMessage::Elsewhere { pack, index: 9, retry_after_milliseconds: 50, instead: NodeId([8; 32]) }),
             golden(BulkMessage::Turn { pack }),
             golden(BulkMessage::Pass { pack }),
         ];

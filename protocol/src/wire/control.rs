@@ -10,6 +10,7 @@ use crate::{
     ids::{DocumentHash, Epoch, NodeId, PackId, SurveyHash},
     refusal::Refusal,
     session::{Directive, HostReport},
+    swarm::Place,
 };
 
 /// Versions of the control protocol that this build speaks: lowest and highest.
@@ -27,6 +28,8 @@ pub struct DocumentVersions {
     pub catalogue: Option<(u64, DocumentHash)>,
     /// Version and hash of the site policy.
     pub policy: Option<(u64, DocumentHash)>,
+    /// Version and hash of the bandwidth rules.
+    pub bandwidth: Option<(u64, DocumentHash)>,
 }
 
 /// What both sides show first.
@@ -59,6 +62,8 @@ pub enum DocumentKind {
     Catalogue,
     /// The site policy, as the JSON text of its signed form.
     Policy,
+    /// The bandwidth rules, as the JSON text of their signed form.
+    Bandwidth,
 }
 
 /// A node that may be dialled. Only addresses in the charter's prefixes travel inside a site.
@@ -122,6 +127,12 @@ pub enum ControlRequest {
         /// How far.
         staging: Staging,
     },
+    /// From an inlet to headquarters: send me no more than so many bytes in a second, until I say otherwise or am gone;
+    /// `None`: as many as you can. Answered at once by [`ControlAnswer::Done`], so that it also measures the round trip
+    /// over the line (R71).
+    LineRate(Option<u64>),
+    /// From a station: what did you receive and send of this pack? Answered by [`ControlAnswer::Account`] (R126).
+    Account(PackId),
 }
 
 /// How far a pack is brought to the members of a site ahead of the sessions that need it.
@@ -168,4 +179,23 @@ pub enum ControlAnswer {
         /// Frames that other nodes of the site hold, least significant bit first: never to be fetched over the WAN.
         held: Vec<u8>,
     },
+    /// What passed between this node and each other one, at most [`crate::limits::ACCOUNT_LINES_MAX`] of them.
+    Account(Vec<AccountLine>),
+}
+
+/// What one node received of a pack from another, or sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AccountLine {
+    /// The other end.
+    pub peer: NodeId,
+    /// Whether it was sent to the other end; else it was received from there.
+    pub sent: bool,
+    /// Over which path.
+    pub place: Place,
+    /// Frames.
+    pub frames: u64,
+    /// Frame bytes, duplicates included.
+    pub bytes: u64,
+    /// Bytes of frames that the receiver had already.
+    pub duplicate_bytes: u64,
 }
