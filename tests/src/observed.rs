@@ -42,6 +42,47 @@ pub struct MirroredHost {
     pub has_report: bool,
 }
 
+/// The account of a pack, from `branchline transfers`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PackAccount {
+    /// Frame bytes that crossed the line.
+    pub wan_bytes: u64,
+    /// The same divided by the pack's length.
+    pub wan_ratio: Option<f64>,
+    /// Why it is not 1.
+    pub remark: Option<String>,
+    /// Over the line: to whom, and why.
+    pub line: Vec<LineEntry>,
+    /// Inside the site: who served whom.
+    pub inside: Vec<InsideEntry>,
+    /// Who did not answer.
+    pub unanswered: Vec<String>,
+}
+
+/// What one inlet got over the line.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LineEntry {
+    /// The inlet.
+    pub to: String,
+    /// Frame bytes.
+    pub bytes: u64,
+    /// Why it was this node.
+    pub why: String,
+}
+
+/// What one node got from another.
+#[derive(Clone, Debug, Deserialize)]
+pub struct InsideEntry {
+    /// Who served.
+    pub from: String,
+    /// Whom.
+    pub to: String,
+    /// Frame bytes.
+    pub bytes: u64,
+    /// Bytes of frames that were there already.
+    pub duplicate_bytes: u64,
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Transfers {
     pub(crate) origin: Vec<OriginRecord>,

@@ -13,6 +13,7 @@
 //! | `pool` | the threads that read, hash and write frames |
 //! | `loopback` | what `tests/bench bulk` measures |
 //! | `neighbourhood` | whom this node is connected with |
+//! | `line` | a line that is off, and which rates a connection keeps to |
 //! | `shaper` | sockets that keep to the rates of R71 |
 //!
 //! Beyond its hello a peer gets nothing: who is no member is closed without a word.
@@ -22,6 +23,7 @@ mod connection;
 mod dialer;
 mod framing;
 mod handle;
+mod line;
 mod links;
 mod listener;
 pub mod loopback;

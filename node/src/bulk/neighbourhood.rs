@@ -8,7 +8,6 @@ use branchline_protocol::{
     charter::Charter,
     ids::{Hash, NodeId},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_ACCEPTED_MAX, BULK_NEIGHBOURS_MAX},
-    rates::Rate,
     swarm::{Place, neighbours_of},
     wire::control::PeerRecord,
 };
@@ -19,11 +18,8 @@ use super::{
     dialer::dial,
     links::Inbound,
     service::Service,
-    shaper::Bucket,
 };
 
-/// What headquarters had begun to send when the line went off arrives within this time.
-const LINE_DRAINS: Duration = Duration::from_secs(20);
 const DIALS_AT_ONCE: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_LAST: Duration = Duration::from_secs(10);
@@ -162,20 +158,5 @@ impl Service {
             strangers.truncate(usize::from(many));
         }
         strangers.into_iter().for_each(|number| self.cut(number));
-    }
-
-    /// While the line is off nothing is asked of headquarters. What it had begun to send has time to arrive first; the
-    /// connection goes before it would count as silent, so that nothing is asked for twice.
-    pub(super) fn mind_the_line(&mut self) {
-        if self.shaper.rate(&Bucket::LineIn) != Rate::Off {
-            self.line_off_since = None;
-            return;
-        }
-        let since = *self.line_off_since.get_or_insert_with(Instant::now);
-        let origin = |link: &super::links::Link| link.kind == LinkKind::Swarm(Place::Origin);
-        if since.elapsed() >= LINE_DRAINS {
-            let gone: Vec<u64> = self.links.iter().filter(|(_, link)| origin(link)).map(|(number, _)| number).collect();
-            gone.into_iter().for_each(|number| self.cut(number));
-        }
     }
 }

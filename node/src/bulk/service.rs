@@ -258,6 +258,9 @@ impl Service {
                 }
             },
             Inbound::Synced { pack, result: Ok(()) } => self.input(NamedInput::PackSynced { pack }),
+            Inbound::Synced { pack, result: Err(PackStoreError::Missing { index, .. }) } => {
+                self.input(NamedInput::FrameLost { pack, index });
+            }
             Inbound::Synced { pack, result: Err(error) } => {
                 self.trouble(pack, &error);
                 self.input(NamedInput::StoreFailed { pack, index: None });
@@ -289,12 +292,7 @@ impl Service {
         let version = new.hello.versions.1.min(BULK_VERSIONS.1);
         let meter = (kind == LinkKind::Client).then(|| self.meter(&new.site));
         tracing::debug!(%peer, ?kind, dialled = new.dialled, "bulk connection");
-        let lane = new.stream.get_ref().0.get_ref().lane();
-        match kind {
-            LinkKind::Client => lane.attach_to_client(&self.shaper, &new.site, peer),
-            LinkKind::Swarm(Place::Origin) => lane.attach_to_origin(&self.shaper),
-            LinkKind::Swarm(_) => lane.attach(&self.shaper),
-        }
+        self.attach_lane(&new);
         self.links.start(new, meter);
         if let LinkKind::Swarm(place) = kind {
             self.input(NamedInput::PeerJoined { peer, place, version });
@@ -366,7 +364,7 @@ impl Service {
             }
             NamedOutput::Sync { pack } => {
                 let store = self.store.clone();
-                self.off_loop(move || store.commit(pack), move |result| Inbound::Synced { pack, result });
+                self.off_loop(move || store.commit_whole(pack), move |result| Inbound::Synced { pack, result });
             }
             NamedOutput::ServeFrame { peer, pack, index } => {
                 let order = FrameOrder { pack, index };

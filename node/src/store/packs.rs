@@ -11,9 +11,8 @@
 //! never promises what the disk does not have. Every call may block: never make one on the event loop.
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread,
@@ -22,15 +21,17 @@ use std::{
 
 use branchline_protocol::{
     content::{
-        Bitmap, FrameError, ManifestError, OriginalFile, Pack, PackError, assemble, build_pack, build_pack_of,
-        chunk_bytes_for, verify_frame,
+        Bitmap, OriginalFile, Pack, PackError, assemble, build_pack, build_pack_of, chunk_bytes_for, verify_frame,
     },
     ids::PackId,
 };
-use rustix::fs::{FallocateFlags, fallocate};
-use thiserror::Error;
 
-use super::kept::{decode_kept, encode_kept};
+pub use super::pack_error::PackStoreError;
+use super::{
+    files::{DataFile, Files, SystemFiles, write_atomically},
+    kept::{decode_kept, encode_kept},
+    pack_error::io_error,
+};
 
 /// A commit is due after this many written bytes,
 const COMMIT_BYTES: u64 = 16 << 20;
@@ -39,80 +40,21 @@ const COMMIT_AGE: Duration = Duration::from_millis(800);
 /// How often the committer looks.
 const COMMIT_LOOK: Duration = Duration::from_millis(200);
 
-/// Why the store could not do something. Concerns one pack only.
-#[derive(Debug, Error)]
-pub enum PackStoreError {
-    /// The system refused.
-    #[error("cannot {action} {}: {source}; the pack waits and is tried again", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said, such as "No space left on device".
-        source: io::Error,
-    },
-    /// The frame is not what the manifest says. Nothing was written.
-    #[error(transparent)]
-    Corrupt(FrameError),
-    /// What was written is no longer what it was; the frame counts as missing from now on.
-    #[error("frame {index} in {} is damaged ({source}); it will be fetched again", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The frame.
-        index: u32,
-        /// What is wrong.
-        source: FrameError,
-    },
-    /// Not in the store.
-    #[error("frame {index} of pack {pack} is not in the store")]
-    Missing {
-        /// The pack.
-        pack: PackId,
-        /// The frame.
-        index: u32,
-    },
-    /// Not in the store.
-    #[error("pack {0} is not in the store")]
-    Unknown(PackId),
-    /// A payload could not be packed.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    /// A manifest in the store is not usable.
-    #[error("{} is not usable: {source}; remove the file, and the pack is fetched again", path.display())]
-    Manifest {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: ManifestError,
-    },
-    /// The image could not be assembled.
-    #[error("cannot assemble the image of pack {pack}: {source}")]
-    Assemble {
-        /// The pack.
-        pack: PackId,
-        /// What is wrong.
-        source: FrameError,
-    },
-}
-
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PackStoreError + 'a {
-    move |source| PackStoreError::Io { action, path: path.to_owned(), source }
-}
-
 #[derive(Debug)]
 struct FileState {
     have: Bitmap,
     kept: Bitmap,
     unsynced_bytes: u64,
     unsynced_since: Option<Instant>,
+    /// What was written since the last commit may be in memory only, and no later sync would write it.
+    sync_failed: bool,
 }
 
 #[derive(Debug)]
 struct PackFile {
+    files: Arc<dyn Files>,
     pack: Arc<Pack>,
-    data: File,
+    data: Box<dyn DataFile>,
     path: PathBuf,
     kept_path: PathBuf,
     state: Mutex<FileState>,
@@ -121,6 +63,7 @@ struct PackFile {
 
 #[derive(Debug)]
 struct Inner {
+    files: Arc<dyn Files>,
     directory: PathBuf,
     packs: Mutex<BTreeMap<PackId, Arc<PackFile>>>,
     wake: mpsc::Sender<()>,
@@ -136,57 +79,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a small file so that either the old or the new one exists after a crash.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), PackStoreError> {
-    // The manifest and the kept frames of one pack differ in their extension only: it stays in the new name.
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = Path::new(&new);
-    let write = || {
-        let mut file = File::create(new)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(new, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(io_error("write", path))
-}
-
-/// Whether the file system has room for what `file` lacks of `length` bytes.
-fn check_room(file: &File, length: u64) -> io::Result<()> {
-    let taken = file.metadata()?.blocks().saturating_mul(512);
-    let room = rustix::fs::fstatvfs(file)?;
-    if length.saturating_sub(taken) > room.f_bavail.saturating_mul(room.f_frsize) {
-        return Err(rustix::io::Errno::NOSPC.into());
-    }
-    Ok(())
-}
-
 impl PackFile {
-    fn open(directory: &Path, pack: Arc<Pack>) -> Result<Self, PackStoreError> {
+    fn open(files: &Arc<dyn Files>, directory: &Path, pack: Arc<Pack>) -> Result<Self, PackStoreError> {
         let path = directory.join(format!("{}.pack", pack.id()));
         let kept_path = directory.join(format!("{}.kept", pack.id()));
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let data = opened.map_err(io_error("open", &path))?;
-        let known = fs::read(&kept_path).ok().and_then(|bytes| decode_kept(&bytes, pack.frames()));
-        let empty = data.metadata().map_err(io_error("read", &path))?.len() == 0;
-        // Space is taken at once: a disk that is too small says so before the first byte crosses a line. It is asked first,
-        // because an allocation that fails has by then taken what was left from everybody else.
-        if let Err(source) = check_room(&data, pack.length()) {
+        let data = files.open(&path, false).map_err(io_error("open", &path))?;
+        let known = files.read(&kept_path).ok().and_then(|bytes| decode_kept(&bytes, pack.frames()));
+        let empty = data.length().map_err(io_error("read", &path))? == 0;
+        // Space is taken at once: a disk that is too small says so before the first byte crosses a line.
+        if let Err(source) = data.allocate(pack.length()) {
             if empty {
-                let _ = fs::remove_file(&path);
+                let _ = files.remove(&path);
             }
             return Err(io_error("allocate", &path)(source));
-        }
-        match fallocate(&data, FallocateFlags::empty(), 0, pack.length()) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::OPNOTSUPP) => data.set_len(pack.length()).map_err(io_error("allocate", &path))?,
-            Err(error) => {
-                if empty {
-                    let _ = fs::remove_file(&path);
-                }
-                return Err(io_error("allocate", &path)(error.into()));
-            }
         }
         let mut file = Self {
             state: Mutex::new(FileState {
@@ -194,7 +99,9 @@ impl PackFile {
                 kept: Bitmap::new(pack.frames()),
                 unsynced_bytes: 0,
                 unsynced_since: None,
+                sync_failed: false,
             }),
+            files: Arc::clone(files),
             pack,
             data,
             path,
@@ -202,8 +109,9 @@ impl PackFile {
             committing: Mutex::new(()),
         };
         let kept = match known {
+            // A bitmap beside an empty file is left from a pack that was removed: it promises what is gone.
+            _ if empty => Bitmap::new(file.pack.frames()),
             Some(kept) => kept,
-            None if empty => Bitmap::new(file.pack.frames()),
             // The bitmap is lost or damaged, the data is not: every frame proves itself.
             None => file.scan(),
         };
@@ -230,6 +138,9 @@ impl PackFile {
 
     fn commit(&self) -> Result<(), PackStoreError> {
         let _one_at_a_time = lock(&self.committing);
+        if lock(&self.state).sync_failed {
+            self.write_again()?;
+        }
         let (have, bytes) = {
             let mut state = lock(&self.state);
             if state.have == state.kept {
@@ -240,11 +151,12 @@ impl PackFile {
             state.unsynced_since = None;
             (state.have.clone(), std::mem::take(&mut state.unsynced_bytes))
         };
-        let written = self
-            .data
-            .sync_data()
-            .map_err(io_error("sync", &self.path))
-            .and_then(|()| write_atomically(&self.kept_path, &encode_kept(&have)));
+        let synced = self.data.sync_data().map_err(io_error("sync", &self.path));
+        lock(&self.state).sync_failed |= synced.is_err();
+        let written = synced.and_then(|()| {
+            let kept = encode_kept(&have);
+            write_atomically(&*self.files, &self.kept_path, &kept).map_err(io_error("write", &self.kept_path))
+        });
         let mut state = lock(&self.state);
         match written {
             Ok(()) => state.kept = have,
@@ -254,6 +166,27 @@ impl PackFile {
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// Writes what a failed sync may have lost once more, from memory; what no longer proves itself is missing.
+    fn write_again(&self) -> Result<(), PackStoreError> {
+        let doubtful: Vec<u32> = {
+            let state = lock(&self.state);
+            state.have.iter().filter(|index| !state.kept.contains(*index)).collect()
+        };
+        for index in doubtful {
+            let proven =
+                |frame: &Vec<u8>| self.pack.chunk(index).is_some_and(|entry| verify_frame(entry, frame).is_ok());
+            match self.read_raw(index).ok().filter(proven) {
+                None => drop(lock(&self.state).have.remove(index)),
+                Some(frame) => {
+                    let offset = self.pack.frame_offset(index).unwrap_or(0);
+                    self.data.write_all_at(&frame, offset).map_err(io_error("write", &self.path))?;
+                }
+            }
+        }
+        lock(&self.state).sync_failed = false;
         Ok(())
     }
 
@@ -282,18 +215,25 @@ impl PackStore {
     /// # Errors
     /// The directory cannot be used. A single pack that cannot is left out with a warning.
     pub fn open(directory: &Path) -> Result<Self, PackStoreError> {
-        fs::create_dir_all(directory).map_err(io_error("make", directory))?;
+        Self::open_on(Arc::new(SystemFiles), directory)
+    }
+
+    /// As [`PackStore::open`], on other files than the system's.
+    ///
+    /// # Errors
+    /// As [`PackStore::open`].
+    pub fn open_on(files: Arc<dyn Files>, directory: &Path) -> Result<Self, PackStoreError> {
+        files.make_directory(directory).map_err(io_error("make", directory))?;
         let mut packs = BTreeMap::new();
-        for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
-            let path = entry.map_err(io_error("list", directory))?.path();
+        for path in files.list(directory).map_err(io_error("list", directory))? {
             if path.extension().is_none_or(|extension| extension != "manifest") {
                 continue;
             }
             let read = || {
-                let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+                let bytes = files.read(&path).map_err(io_error("read", &path))?;
                 let pack =
                     Pack::decode(&bytes).map_err(|source| PackStoreError::Manifest { path: path.clone(), source })?;
-                PackFile::open(directory, Arc::new(pack))
+                PackFile::open(&files, directory, Arc::new(pack))
             };
             match read() {
                 Ok(file) => drop(packs.insert(file.pack.id(), Arc::new(file))),
@@ -301,7 +241,7 @@ impl PackStore {
             }
         }
         let (wake, woken) = mpsc::channel();
-        let inner = Arc::new(Inner { directory: directory.to_owned(), packs: Mutex::new(packs), wake });
+        let inner = Arc::new(Inner { files, directory: directory.to_owned(), packs: Mutex::new(packs), wake });
         let weak = Arc::downgrade(&inner);
         thread::Builder::new()
             .name("pack-commits".to_owned())
@@ -358,7 +298,8 @@ impl PackStore {
         let path = directory.join(format!("{}.pack", pack.id()));
         part.persist(&path).map_err(|error| io_error("write", &path)(error.error))?;
         let kept = encode_kept(&Bitmap::full(pack.frames()));
-        write_atomically(&directory.join(format!("{}.kept", pack.id())), &kept)?;
+        let kept_path = directory.join(format!("{}.kept", pack.id()));
+        write_atomically(&*self.inner.files, &kept_path, &kept).map_err(io_error("write", &kept_path))?;
         self.register(&pack)?;
         Ok(pack)
     }
@@ -381,11 +322,11 @@ impl PackStore {
         if let Some(file) = packs.get(&pack.id()) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(PackFile::open(directory, Arc::clone(pack))?);
+        let file = Arc::new(PackFile::open(&self.inner.files, directory, Arc::clone(pack))?);
         let path = directory.join(format!("{}.manifest", pack.id()));
         let bytes = pack.manifest().encode();
         let bytes = bytes.map_err(|source| PackStoreError::Manifest { path: path.clone(), source })?;
-        write_atomically(&path, &bytes)?;
+        write_atomically(&*self.inner.files, &path, &bytes).map_err(io_error("write", &path))?;
         packs.insert(pack.id(), Arc::clone(&file));
         Ok(file)
     }
@@ -443,6 +384,16 @@ impl PackStore {
         self.file(pack)?.commit()
     }
 
+    /// Makes a whole pack durable.
+    ///
+    /// # Errors
+    /// As [`PackStore::commit`]; or [`PackStoreError::Missing`], where a frame was lost by a sync that had failed.
+    pub fn commit_whole(&self, pack: PackId) -> Result<(), PackStoreError> {
+        self.commit(pack)?;
+        let lost = self.kept(pack).and_then(|kept| kept.iter_missing().next());
+        lost.map_or(Ok(()), |index| Err(PackStoreError::Missing { pack, index }))
+    }
+
     /// Reads a frame and checks it again, so that a damaged disk is never spread.
     ///
     /// # Errors
@@ -477,19 +428,21 @@ impl PackStore {
     /// Unknown, or the disk fails.
     pub fn remove(&self, pack: PackId) -> Result<(), PackStoreError> {
         lock(&self.inner.packs).remove(&pack).ok_or(PackStoreError::Unknown(pack))?;
+        let (files, directory) = (&self.inner.files, &self.inner.directory);
         for ending in ["manifest", "kept", "pack"] {
-            let path = self.inner.directory.join(format!("{pack}.{ending}"));
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                _ => {}
+            let path = directory.join(format!("{pack}.{ending}"));
+            match files.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &path)(error)),
+                _ => files.sync_directory(directory).map_err(io_error("sync", directory))?,
             }
         }
         Ok(())
     }
 }
 
+#[cfg(test)]
+#[path = "crash_tests.rs"]
+mod crash_tests;
 #[cfg(test)]
 #[path = "packs_tests.rs"]
 mod tests;

@@ -3,6 +3,8 @@ use branchline_protocol::{
     ids::Hash,
 };
 
+use std::fs::{self, OpenOptions};
+
 use super::*;
 
 const RAW_BYTES: usize = 300_000;

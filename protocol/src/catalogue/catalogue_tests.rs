@@ -7,6 +7,7 @@ use crate::{
         Charter, HeadquartersSeat, Keys, NodeAddresses, PublicKey, Signed, SiteLimits, SitePolicies, StationSeat,
     },
     ids::{Hash, ImageId, NodeId, PackId},
+    rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
 };
@@ -194,4 +195,24 @@ fn a_site_policy_is_the_administrators_and_the_sites() {
     assert_eq!(refused(Signed::sign(&policy(4), &key(102))), RefusalKind::Stale);
     let elsewhere = SitePolicy::empty("elsewhere".parse().unwrap(), 9);
     assert_eq!(refused(Signed::sign(&elsewhere, &key(102))), RefusalKind::NotAuthorised);
+}
+
+#[test]
+fn bandwidth_rules_are_the_administrators_and_never_go_back() {
+    let (charter, now) = (charter(), UnixSeconds(1000));
+    let rules = |version| BandwidthRules::unlimited(charter.site.clone(), version);
+    let mut memory = DocumentMemory::default();
+    memory.accept_bandwidth(&charter, &Signed::sign(&rules(5), &key(102)), now).unwrap();
+    assert_eq!(memory.bandwidth().map(|(version, _)| version), Some(5));
+    let mut refused = |rules: &BandwidthRules, seed| {
+        memory.accept_bandwidth(&charter, &Signed::sign(rules, &key(seed)), now).unwrap_err().kind
+    };
+    assert_eq!(refused(&rules(6), 101), RefusalKind::BadSignature, "not the catalogue's key");
+    assert_eq!(refused(&rules(4), 102), RefusalKind::Stale);
+    let elsewhere = BandwidthRules::unlimited("elsewhere".parse().unwrap(), 9);
+    assert_eq!(refused(&elsewhere, 102), RefusalKind::NotAuthorised);
+    let mut unusable = rules(7);
+    unusable.host.upload = crate::rates::Schedule::always(crate::rates::Rate::Off);
+    assert_eq!(refused(&unusable, 102), RefusalKind::Malformed);
+    assert_eq!(memory.bandwidth().map(|(version, _)| version), Some(5), "what is refused leaves no trace");
 }

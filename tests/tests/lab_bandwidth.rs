@@ -1,0 +1,133 @@
+//! The business traffic goes first (R71): a background transfer over the line beside a foreground flow, and rates that change
+//! while it runs.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use branchline_tests::lab::{Lab, Options};
+use branchline_tests::payload;
+use branchline_tests::site::{SITE, Site, SiteOptions};
+use serde_json::{Value, json};
+
+const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+const MEGABYTES: u32 = 230;
+/// How long each flow is measured.
+const MEASURE: Duration = Duration::from_secs(12);
+/// After the foreground flow has ended the line is in use again within this time.
+const BACK: Duration = Duration::from_secs(10);
+
+#[test]
+fn lab_bandwidth_background_yields_and_rates_change_under_way() -> Result<()> {
+    if let Some(reason) = Lab::obstacle() {
+        eprintln!("skipped, there is no site lab: {reason}");
+        return Ok(());
+    }
+    let made = tempfile::tempdir()?;
+    let options = SiteOptions {
+        lab: Options { id: "blrate".to_owned(), hosts: 1, ..Options::default() },
+        packages: vec![payload::generated(made.path(), "ballast", MEGABYTES, "true", "true")?],
+        rules: APPROVE_ALL.to_owned(),
+        charter: String::new(),
+    };
+    let site = Site::up(&options)?;
+    let token = site.token("station", 1)?;
+    site.start_host("host1", &token)?;
+    site.lab().spawn("headquarters", "iperf", &["iperf3", "-s", "-p", "5999"])?;
+    publish_rules(&site, 1, "background = true")?;
+    sleep(Duration::from_secs(2));
+
+    let congestion: Vec<String> = site
+        .lab()
+        .check("router", &["cat", "/proc/sys/net/ipv4/tcp_allowed_congestion_control"])?
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let alone: Vec<f64> = congestion.iter().map(|control| foreground(&site, control)).collect::<Result<_>>()?;
+    let line = alone.iter().copied().fold(0.0, f64::max);
+
+    site.publish()?;
+    site.wait_until(60, "the transfer has begun", || Ok(sent(&site)? > 1 << 20))?;
+    sleep(BACK);
+    let idle = background(&site, MEASURE)? / line;
+    println!("line {:.2} Mbit/s; background on the idle line: {idle:.3} of it", line * 8.0 / 1e6);
+    let mut figures = vec![json!({ "background_alone": idle })];
+    let mut shares = Vec::new();
+    for (control, alone) in congestion.iter().zip(&alone) {
+        let kept = foreground(&site, control)? / alone;
+        let waits = Instant::now();
+        sleep(BACK);
+        let back = background(&site, Duration::from_secs(4))? / line;
+        println!(
+            "{control} alone {:.2} Mbit/s: keeps {kept:.3} beside the background, which is back at {back:.3} of the line \
+             after {:.0} s",
+            alone * 8.0 / 1e6,
+            waits.elapsed().as_secs_f64() - 4.0
+        );
+        figures.push(json!({ "foreground": control, "kept": kept, "background_after_10_s": back }));
+        shares.push((control, kept, back));
+    }
+    println!("{}", json!({ "results": figures }));
+    rates_change_under_way(&site)?;
+    assert!(idle >= 0.8, "the idle line: {idle}");
+    for (control, kept, back) in shares {
+        assert!(kept >= 0.9, "{control} keeps {kept}");
+        assert!(back >= 0.8, "after {control} the background is back at {back}");
+    }
+    let traffic = site.traffic()?.remove(0);
+    assert!(traffic.sent_bytes <= traffic.length_bytes, "nothing crossed twice: {traffic:?}");
+    Ok(())
+}
+
+/// A window that is always open, a limit that follows, and `off`; each holds within a second or two.
+fn rates_change_under_way(site: &Site) -> Result<()> {
+    let day = "windows = [{ days = \"daily\", from = \"00:00\", to = \"24:00\", rate = \"8mbit\" }]";
+    publish_rules(site, 2, day)?;
+    sleep(Duration::from_secs(3));
+    let limited = background(site, Duration::from_secs(8))? / 1e6;
+    println!("a window of 8 Mbit/s: {:.3} of it", limited);
+    assert!((0.94..=1.03).contains(&limited), "8 Mbit/s are 1 MB/s, not {limited}");
+    let status: Value = site.node_json("station", &["status"])?;
+    let shown = status["bandwidth"].to_string();
+    assert!(shown.contains("8mbit") && shown.contains("line from headquarters"), "{shown}");
+    publish_rules(site, 3, "rate = \"off\"")?;
+    sleep(Duration::from_secs(25));
+    let off = sent(site)?;
+    sleep(Duration::from_secs(6));
+    assert_eq!(sent(site)?, off, "nothing is begun while the line is off");
+    publish_rules(site, 4, "rate = \"unlimited\"")?;
+    sleep(Duration::from_secs(14));
+    assert!(sent(site)? > off, "the transfer goes on");
+    Ok(())
+}
+
+fn publish_rules(site: &Site, version: u64, line: &str) -> Result<()> {
+    let (file, bundle) = (site.path("bandwidth.toml"), site.path("bundle").display().to_string());
+    let rules = format!("site = \"{SITE}\"\nversion = {version}\ntime_zone = \"Europe/Berlin\"\n[line]\n{line}\n");
+    std::fs::write(&file, rules)?;
+    let file = file.display().to_string();
+    site.headquarters(&["publish", "--bandwidth", &file, "--bundle", &bundle]).map(drop)
+}
+
+/// Frame bytes that headquarters has sent.
+fn sent(site: &Site) -> Result<u64> {
+    Ok(site.traffic()?.iter().map(|pack| pack.sent_bytes).sum())
+}
+
+/// Bytes per second of the transfer.
+fn background(site: &Site, time: Duration) -> Result<f64> {
+    let (before, begun) = (sent(site)?, Instant::now());
+    sleep(time);
+    Ok((sent(site)? - before) as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Bytes per second of one TCP flow from headquarters over the line, ending at the router.
+fn foreground(site: &Site, congestion_control: &str) -> Result<f64> {
+    let (address, seconds) = (&site.lab().facts().headquarters_address, MEASURE.as_secs().to_string());
+    let line = ["iperf3", "-c", address, "-p", "5999", "-R", "-J", "-C", congestion_control, "-t", &seconds];
+    let said: Value = serde_json::from_str(&site.lab().check("router", &line)?)?;
+    let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
+    Ok(bits.with_context(|| format!("iperf3 says {said}"))? / 8.0)
+}

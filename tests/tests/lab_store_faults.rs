@@ -1,0 +1,124 @@
+//! A full disk, a slow one and one that fails stall only the node that has it (R72).
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use branchline_tests::lab::{Lab, Options};
+use branchline_tests::payload;
+use branchline_tests::site::{Site, SiteOptions, count_at};
+
+const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+const FULL: &str = "host1";
+const FAILING: &str = "host2";
+const SLOW: &str = "host3";
+const WELL: [&str; 2] = ["host4", "host5"];
+
+#[test]
+fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
+    if let Some(reason) = Lab::obstacle() {
+        eprintln!("skipped, there is no site lab: {reason}");
+        return Ok(());
+    }
+    let made = tempfile::tempdir()?;
+    let options = SiteOptions {
+        lab: Options { id: "bldisk".to_owned(), hosts: 5, ..Options::default() },
+        packages: vec![payload::generated(made.path(), "ballast", 12, "true", "true")?],
+        rules: APPROVE_ALL.to_owned(),
+        charter: String::new(),
+    };
+    let site = Site::up(&options)?;
+    let token = site.token("station", 5)?;
+    for host in [FULL, FAILING, SLOW].into_iter().chain(WELL) {
+        site.join(host, &token)?;
+        site.start_installer(host)?;
+    }
+    let small = "mkdir -p /var/lib/branchline/packs && mount -t tmpfs -o size=4m,uid=65534,gid=65534 none /var/lib/branchline/packs";
+    site.lab().check(FULL, &["sh", "-c", small])?;
+    for host in [FULL, FAILING, SLOW].into_iter().chain(WELL) {
+        site.start_node(host)?;
+    }
+    // The station's journal and every other file are synced by fsync or fdatasync as well: only this node has the fault.
+    let failing = Injection::start(&site, FAILING, "fdatasync:error=EIO")?;
+    let slow = Injection::start(&site, SLOW, "pwrite64:delay_enter=30000")?;
+    let begun = Instant::now();
+    site.publish()?;
+    let at = |host: &'static str, stage: &'static str| {
+        move |sessions: &[branchline_tests::site::Session]| {
+            sessions.iter().any(|session| session.host_name == host && session.stage == stage)
+        }
+    };
+    for host in WELL {
+        site.wait_for("station", 120, "a host with a good disk is complete", at(host, "complete"))?;
+    }
+    println!("hosts with good disks are complete after {:.1} s", begun.elapsed().as_secs_f64());
+    site.wait_for("station", 120, "the host with the slow disk is complete", at(SLOW, "complete"))?;
+    println!("the host with the slow disk after {:.1} s", begun.elapsed().as_secs_f64());
+    drop(slow);
+    let sessions = site.sessions("station")?;
+    for host in [FULL, FAILING] {
+        let stage = &sessions.iter().find(|session| session.host_name == host).context("no session")?.stage;
+        ensure!(stage == "spreading", "{host} with a bad disk is {stage}");
+    }
+    for (host, words) in [(FULL, "No space left"), (FAILING, "Input/output error")] {
+        let log = site.lab().log(host, "run")?;
+        ensure!(log.contains(words), "{host} does not say what is wrong:\n{}", site.log_end(host, "run"));
+    }
+    // What a failing sync may have lost does not count, and is not fetched over the line again once the disk works.
+    drop(failing);
+    site.lab().check(FULL, &["mount", "-o", "remount,size=64m", "/var/lib/branchline/packs"])?;
+    site.wait_for("station", 120, "all complete", |sessions| count_at(sessions, "complete") == 5)?;
+    println!("all are complete after {:.1} s", begun.elapsed().as_secs_f64());
+    let traffic = site.traffic()?.remove(0);
+    assert_eq!(traffic.sent_bytes, traffic.length_bytes);
+    Ok(())
+}
+
+/// System calls of one node's network process that are made to fail or to wait, by strace from outside its machine.
+struct Injection(Child);
+
+impl Injection {
+    fn start(site: &Site, host: &str, fault: &str) -> Result<Self> {
+        let process = process_in(&site.lab().root(host)?)?;
+        let call = fault.split(':').next().unwrap_or_default();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &process.to_string()]);
+        command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
+        let child =
+            command.stdin(Stdio::null()).spawn().context("strace cannot be started; tests/packages.txt names it")?;
+        std::thread::sleep(Duration::from_secs(1));
+        let traced = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        ensure!(!traced.contains("TracerPid:\t0\n"), "strace is not attached to {host}");
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Injection {
+    /// strace lets go of what it traces when it is told to end.
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// The network process of the machine with this root.
+fn process_in(root: &Path) -> Result<u32> {
+    let is_same = |other: &Path| -> Result<bool> {
+        let (a, b) = (std::fs::metadata(root.join("."))?, std::fs::metadata(other)?);
+        Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+    };
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Some(process) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+        let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        let runs = line.starts_with("/usr/local/bin/branchline\0run");
+        if runs && is_same(&path.join("root/.")).unwrap_or(false) {
+            return Ok(process);
+        }
+    }
+    anyhow::bail!("no network process runs in {}", root.display())
+}
