@@ -7,7 +7,7 @@
 //!
 //! - The round trip is that of small messages on another connection, so it shows the line's queue and not what waits at
 //!   the sender. A flow of BBR keeps a queue of a few milliseconds only (median 5.8 ms at 20 Mbit/s), so the target is
-//!   3 ms and not 60; a median over some samples takes the noise out.
+//!   3 ms and not 60; that the second least of some samples counts takes out the noise of busy machines.
 //! - Growth is exponential below what the line was seen to carry and slow near it: an idle line is in use again within
 //!   seconds, and the own queue stays below the target.
 //! - The rate never runs ahead of what arrives: where the sender's own congestion control holds it back, that too is a
@@ -16,7 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::time::Monotonic;
 
-/// Round trips whose median counts.
+/// Round trips of which the second least counts: noise only ever adds, a queue is there in nearly all of them.
 const SAMPLES: usize = 5;
 /// Fewest round trips after a decrease before the next decision.
 const SAMPLES_FRESH: usize = 3;
@@ -90,7 +90,7 @@ impl Background {
         let base = self.bases.iter().map(|(_, least)| *least).min()?;
         let mut sorted: Vec<u64> = self.samples.iter().copied().collect();
         sorted.sort_unstable();
-        (sorted.len() >= SAMPLES_FRESH).then(|| sorted[sorted.len() / 2].saturating_sub(base))
+        (sorted.len() >= SAMPLES_FRESH).then(|| sorted[1].saturating_sub(base))
     }
 
     /// What the line was seen to carry, in bytes per second; 0 until something arrived.
