@@ -42,9 +42,10 @@ fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
     for host in [FULL, FAILING, SLOW].into_iter().chain(WELL) {
         site.start_node(host)?;
     }
-    // The station's journal and every other file are synced by fsync or fdatasync as well: only this node has the fault.
-    let failing = Injection::start(&site, FAILING, "fdatasync:error=EIO")?;
-    let slow = Injection::start(&site, SLOW, "pwrite64:delay_enter=30000")?;
+    // Only the pack's file fails: a journal that cannot be written ends the process, and that is another story.
+    let file = format!("/var/lib/branchline/packs/{}.pack", site.traffic()?.remove(0).pack);
+    let failing = Injection::start(&site, FAILING, "fdatasync:error=EIO", &file)?;
+    let slow = Injection::start(&site, SLOW, "pwrite64:delay_enter=30000", &file)?;
     let begun = Instant::now();
     site.publish()?;
     let at = |host: &'static str, stage: &'static str| {
@@ -82,12 +83,12 @@ fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
 struct Injection(Child);
 
 impl Injection {
-    fn start(site: &Site, host: &str, fault: &str) -> Result<Self> {
+    fn start(site: &Site, host: &str, fault: &str, file: &str) -> Result<Self> {
         let process = process_in(&site.lab().root(host)?)?;
         let call = fault.split(':').next().unwrap_or_default();
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-p", &process.to_string()]);
-        command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
+        command.args(["-P", file, "-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
         let child =
             command.stdin(Stdio::null()).spawn().context("strace cannot be started; tests/packages.txt names it")?;
         std::thread::sleep(Duration::from_secs(1));

@@ -110,6 +110,7 @@ pub async fn bulk(bytes: u64, memory: Arc<Memory>) -> Result<Carried> {
     let writer = Writer {
         link: 1,
         stream: writing,
+        lane: Arc::default(),
         messages: message_queue,
         frames: order_queue,
         source: Arc::clone(&memory) as Arc<dyn FrameSource>,

@@ -32,6 +32,8 @@ const DRAIN_FOR: Duration = Duration::from_secs(2);
 const RETURN_FOR: Duration = Duration::from_secs(5);
 /// A holder that gets no further for this long loses the lease to whoever else asks.
 const STALL: Duration = Duration::from_secs(60);
+/// How long hosts that ask wait for a station that wants the pack and does not take its lease: its disk may be full.
+const STATION_ABSENT: Duration = Duration::from_secs(10);
 /// Packs that one desk knows.
 const PACKS_MAX: usize = 4096;
 
@@ -166,6 +168,8 @@ struct PackLease {
     found: bool,
     /// Who did not get on; it is passed over until it asks and nobody else does.
     stalled: Option<NodeId>,
+    /// Since when hosts that asked wait for the station to take the lease.
+    awaits_station: Option<Monotonic>,
 }
 
 /// The lease desk of one station; see the module's description.
@@ -227,7 +231,10 @@ impl LeaseDesk {
             state.holder = None;
             self.say(DeskOutput::Revoke { node: stalled, pack });
         } else if state.station_wants && node != station && state.stalled != Some(station) {
-            return self.say(DeskOutput::Deny { node, pack, inlet: station });
+            let since = *state.awaits_station.get_or_insert(now);
+            if now < since.after(STATION_ABSENT) {
+                return self.say(DeskOutput::Deny { node, pack, inlet: station });
+            }
         }
         let Some(state) = self.packs.get(&pack) else { return };
         let first = state.last.is_none() && !self.setup.took_over;
@@ -259,6 +266,9 @@ impl LeaseDesk {
         let progress_at = before.filter(|holder| holder.held == held).map_or(now, |holder| holder.progress_at);
         state.holder = Some(Holder { node, until: now.after(LEASE_LIFE), held, progress_at });
         state.last = Some(node);
+        if node == self.setup.station {
+            state.awaits_station = None;
+        }
         state.collecting = None;
         state.found = bitmap.iter().any(|byte| *byte != 0);
         let life_milliseconds = u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(u64::MAX);

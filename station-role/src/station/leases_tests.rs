@@ -70,6 +70,18 @@ fn deny(node: NodeId, inlet: NodeId) -> DeskOutput {
     DeskOutput::Deny { node, pack: PACK, inlet }
 }
 
+/// Recorded failure: a station with a full disk wants the pack, never asks for its lease, and the site waited forever.
+#[test]
+fn a_station_that_does_not_take_its_lease_is_waited_for_ten_seconds() {
+    let mut desk = Desk::new(false);
+    desk.living(0, &[HOST, OTHER]);
+    desk.input(0, DeskInput::StationWants { pack: PACK });
+    assert!(matches!(desk.ask(1, HOST, 0)[..], [DeskOutput::Deny { inlet: STATION, .. }]));
+    assert!(matches!(desk.ask(9, OTHER, 0)[..], [DeskOutput::Deny { inlet: STATION, .. }]));
+    assert!(matches!(desk.ask(11, HOST, 0)[..], [DeskOutput::Grant { lease: Lease { holder: HOST, .. }, .. }]));
+    assert!(matches!(desk.ask(12, STATION, 0)[..], [DeskOutput::Deny { inlet: HOST, .. }]));
+}
+
 #[test]
 fn the_station_is_the_inlet_of_what_it_fetches_itself() {
     let mut desk = Desk::new(false);
