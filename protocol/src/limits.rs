@@ -310,8 +310,10 @@ const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < 
 const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(HAVE_FRAMES_MAX * 4 + 64 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(UPLOAD_QUEUE_PER_PEER_MAX <= UPLOAD_QUEUE_MAX);
-const _: () = assert!(SWARM_PACKS_MAX < u16::MAX as usize && BULK_CONNECTIONS_MAX < u16::MAX as usize);
-const _: () = assert!(UPLOAD_SLOTS < u16::MAX as usize && PUSH_SLOTS < u16::MAX as usize);
+const _: () = assert!(SWARM_PACKS_MAX < u16::MAX as usize);
+const _: () = assert!(BULK_CONNECTIONS_MAX < u16::MAX as usize);
+const _: () = assert!(UPLOAD_SLOTS < u16::MAX as usize);
+const _: () = assert!(PUSH_SLOTS < u16::MAX as usize);
 const _: () = assert!(CHUNK_BYTES_MAX as u64 * 2 < STORING_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);

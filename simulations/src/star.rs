@@ -280,15 +280,14 @@ impl Star {
             match event {
                 Some(Event::Input(input)) => self.input(node, input),
                 Some(Event::Sent) => self.sent(node),
-                Some(Event::Wake) => {
-                    if self.nodes[node].planned_wake == Some(at) {
-                        self.nodes[node].planned_wake = None;
-                        let now = self.clock();
-                        self.nodes[node].swarm.handle_timeout(now);
-                        self.perform(node);
-                    }
+                Some(Event::Wake) if self.nodes[node].planned_wake == Some(at) => {
+                    self.nodes[node].planned_wake = None;
+                    let now = self.clock();
+                    self.nodes[node].swarm.handle_timeout(now);
+                    self.perform(node);
                 }
-                None => {}
+                // A wake-up that was moved since.
+                Some(Event::Wake) | None => {}
             }
             if self.unfinished == 0 || at > 86_400_000_000 {
                 break;

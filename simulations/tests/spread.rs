@@ -1,5 +1,6 @@
 //! The swarm machine against the closed form M + floor(log2 N) (THEORY.md, Mundinger, Weber and Weiss 2008).
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
 
 use branchline_simulations::star::{Star, StarReport, StarScenario};
 

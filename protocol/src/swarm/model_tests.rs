@@ -394,12 +394,9 @@ impl Model {
             Word::Have(bitmap) if inside => state.has = Some(bitmap.iter().collect()),
             Word::HaveFrame(index) if inside => drop(state.has.get_or_insert_default().insert(*index)),
             Word::HaveFrames(indexes) if inside => state.has.get_or_insert_default().extend(indexes),
-            Word::Request(index) => {
-                // Whoever has asked already is not heard twice.
-                if self.uploads.contains(&(peer, *index)) || !state.served.insert(*index) {
-                    return;
-                }
-            }
+            // Whoever has asked already is not heard twice.
+            Word::Request(index) if self.uploads.contains(&(peer, *index)) || !state.served.insert(*index) => return,
+            Word::Request(_) => {}
             Word::Busy { index, retry_after_milliseconds, .. } => {
                 if !state.asked.remove(index) {
                     return;

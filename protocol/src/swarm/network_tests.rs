@@ -162,7 +162,7 @@ impl World {
         }
         self.order += 1;
         self.links.insert((a.min(b), a.max(b)), (self.order, self.now));
-        let version = if self.mixed && (a % 2 == 0 || b % 2 == 0) { 1 } else { 2 };
+        let version = if self.mixed && (a.is_multiple_of(2) || b.is_multiple_of(2)) { 1 } else { 2 };
         for (node, peer) in [(a, b), (b, a)] {
             let place = if peer == ORIGIN { Place::Origin } else { Place::Inside };
             if node != ORIGIN {

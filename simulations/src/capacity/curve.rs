@@ -85,10 +85,6 @@ impl Curve {
         self.total
     }
 
-    pub fn limit(&self) -> Rate {
-        self.limit
-    }
-
     fn end_of(&self, piece: &Piece) -> Volume {
         self.within(piece, piece.until)
     }
