@@ -138,8 +138,7 @@ fn write_end(recording: &Recording, output: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-const COMMANDS: &str = "\
-  Enter     the next event
+const COMMANDS: &str = "  Enter     the next event
   b         the event before
   u TEXT    on to the first event that contains TEXT, or has this number
   s [NAME]  the state of a machine here; without a name, of the one that the event concerns

@@ -194,9 +194,9 @@ impl StationState {
         let before = host.mapped.replace(mapped);
         let session = SessionId { node, generation: host.generation };
         self.touch_all(sequence, node);
-        if before.is_some_and(|before| before != mapped)
-            && let Some(session) = self.sessions.get_mut(&session)
-        {
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let probed_at = session.probe.as_ref().map(|probe| probe.result.mapped);
+        if before.or(probed_at).is_some_and(|before| before != mapped) {
             session.verify_again();
         }
     }

@@ -38,6 +38,27 @@ fn one_identity_at_two_addresses_is_unmapped_until_a_person_decides() {
     assert!(world.run_until(100, |world| world.station.machine.state().hosts[&node(1)].mapped.is_some()));
 }
 
+/// Found by the fault simulation (seed 451): the suspicion was cleared, the host got another address, and stayed out of
+/// monitoring, since headquarters had only ever probed the former one.
+#[test]
+fn a_cleared_suspicion_leads_to_a_new_verification_where_the_mapped_address_is_another() {
+    let mut world = World::new(9, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+    let mut copy = world.hosts[&1].machine.report();
+    copy.inside = Ipv4Addr::new(10, 1, 0, 77);
+    world.tell_station(StationInput::Report(node(1), Box::new(copy)));
+    let session = world.current(1);
+    let attempt = world.station.machine.state().sessions[&session].attempt;
+    world.tell_station(StationInput::Retry { session, by: "bea".into() });
+    let inside = world.station.machine.state().hosts[&node(1)].inside;
+    let mapped = Ipv4Addr::new(198, 51, 100, 250);
+    world.tell_station(StationInput::Mapped { node: node(1), inside, mapped });
+    assert_ne!(world.stage(1), Stage::Complete, "nothing was seen at the new address yet");
+    run_to(&mut world, 1, Stage::Complete);
+    assert!(world.station.machine.state().sessions[&session].attempt > attempt, "probed anew");
+}
+
 /// A copy with the same machine identifier (a cloned disk) moves on from the journal that was copied, so that its
 /// reports are newer. The machine at the former address goes on as well: that is no move.
 #[test]
