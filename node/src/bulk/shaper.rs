@@ -436,6 +436,13 @@ mod tests {
         shaper.set_rates(&[(line, Rate::Off)]);
         assert!(lane.is_off());
         drop(lane);
+        // The tasks that held the connection end when they are next polled.
+        for _ in 0..100 {
+            if shaper.rate(&Bucket::Paced(NodeId([1; 32]))) == Rate::Unlimited {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert_eq!(shaper.rate(&Bucket::Paced(NodeId([1; 32]))), Rate::Unlimited, "a wish ends with its connection");
         let (from, to) = pair().await;
         from.lane().attach_to_client(&shaper, &"store-17".parse().unwrap(), NodeId([1; 32]));

@@ -68,7 +68,6 @@ mod state;
 mod turns;
 
 pub use fence::{Admission, Fence, FenceRecord, LeaseSpan, OriginMeter};
-pub use fence::{Admission, Fence, FenceRecord, OriginMeter};
 pub use interface::{
     GrantedLease, Offence, PackKey, PeerKey, Place, Progress, SwarmInput, SwarmOutput, SwarmSetup, Tuning, WantedPack,
     Word,
@@ -77,7 +76,6 @@ pub use named::NamedSwarm;
 pub use names::{NamedInput, NamedOutput};
 pub use neighbours::{neighbours, neighbours_of};
 pub use state::Swarm;
-pub use state::{Place, Progress, Swarm, SwarmInput, SwarmOutput, SwarmSetup};
 
 #[cfg(test)]
 mod bad_input_tests;

@@ -29,11 +29,13 @@
 //! and causes.
 mod check;
 mod combine;
+#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod curve;
 mod engine;
 pub mod flow;
 mod install;
 mod lift;
+#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 pub mod local;
 pub mod maxmin;
 pub mod options;
@@ -41,6 +43,7 @@ pub mod outcome;
 mod plan;
 pub mod presets;
 pub mod quantity;
+#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod random;
 pub mod scenario;
 #[cfg(test)]
@@ -48,6 +51,7 @@ mod scenario_tests;
 mod series;
 mod site;
 pub mod tcp;
+#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod units;
 mod uplink;
 #[cfg(test)]

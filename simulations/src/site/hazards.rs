@@ -4,7 +4,11 @@ use std::{
     time::Duration,
 };
 
-use branchline_protocol::{ids::SessionId, session::Stage, time::Monotonic};
+use branchline_protocol::{
+    ids::{PackId, SessionId},
+    session::Stage,
+    time::Monotonic,
+};
 use branchline_station_role::station::{SiteInput, StationInput};
 
 use super::{
@@ -199,8 +203,12 @@ impl SiteWorld {
     /// What only these hosts hold is lost for the connected part that remains, beyond the B of each lease holder among
     /// them: R70 bounds what each connected part fetches.
     pub(super) fn count_lost_frames(&mut self, hosts: &BTreeSet<usize>) {
+        self.count_lost_frames_of(hosts, |_| true);
+    }
+
+    fn count_lost_frames_of(&mut self, hosts: &BTreeSet<usize>, counts: impl Fn(PackId) -> bool) {
         let mut lost = 0;
-        for payload in &self.payloads {
+        for payload in self.payloads.iter().filter(|payload| counts(payload.id())) {
             let holds = |number: usize, index: u32| {
                 let store = self.hosts[number].store.get(&payload.id());
                 store.is_some_and(|store| store.frame(index).is_some())
@@ -217,12 +225,17 @@ impl SiteWorld {
         self.watch.bytes_lost += lost;
     }
 
-    /// One host dies or stands still. In mere bad weather a lease holder costs B and anybody else nothing; beyond it an
-    /// inlet may have been alone, without a second node that could hold anything.
+    /// One host dies or stands still. In mere bad weather a lease holder costs B and anybody else nothing, except where no
+    /// second node lived that wanted the pack: nobody could hold what the inlet brought, and B of R70 bounds nothing.
+    /// Beyond it an inlet may also have been cut off from those that did.
     pub(super) fn count_lost_host(&mut self, number: usize) {
-        if self.scenario.has_hazards() {
-            self.count_lost_frames(&[number].into());
-        }
+        let hazards = self.scenario.has_hazards();
+        let others = self.hosts.iter().enumerate().filter(|(other, host)| *other != number && host.machine.is_up());
+        let wanted: BTreeSet<PackId> = others
+            .filter_map(|(_, host)| host.swarm.as_ref())
+            .flat_map(|swarm| swarm.progress().map(|progress| progress.pack).collect::<Vec<_>>())
+            .collect();
+        self.count_lost_frames_of(&[number].into(), |pack| hazards || !wanted.contains(&pack));
     }
 
     fn end_partition(&mut self, number: u32) {
