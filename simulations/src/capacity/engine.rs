@@ -17,9 +17,6 @@ use super::{
     uplink,
 };
 
-/// Host-chunks up to which every frame is simulated where the scenario does not say: about a minute of one core.
-const CHUNK_EVENTS_MAX: f64 = 5e6;
-
 /// Simulates a scenario.
 ///
 /// The outcome, but for `run`, depends on nothing but the scenario and the options. `progress` may be called from the
@@ -46,12 +43,9 @@ pub fn simulate(
     Ok(combine::combine(&plan, &rollout, resolution, None, lifts, options))
 }
 
-/// The resolution that a scenario asks for, or that its size allows: every frame, as long as that takes no more than
-/// about a minute.
+/// The resolution that a scenario asks for; without one the flow, since frames are not simulated yet.
 pub fn resolution_of(scenario: &Scenario) -> Resolution {
-    let frames = scenario.hosts_about() * scenario.payload.frames() as f64;
-    let by_size = if frames <= CHUNK_EVENTS_MAX { Resolution::Flow } else { Resolution::Flow };
-    scenario.resolution.unwrap_or(by_size)
+    scenario.resolution.unwrap_or(Resolution::Flow)
 }
 
 /// What came of all sites.
