@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`options`] | what a seed turns on |
 //! | [`sabotage`] | what can be broken on purpose, to see that a checker finds it |
-//! | [`run`] | one run, its report and its recording |
+//! | [`run()`] | one run, its report and its recording |
 pub mod options;
 pub mod run;
 pub mod sabotage;
