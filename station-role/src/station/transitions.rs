@@ -196,7 +196,9 @@ impl StationState {
         self.touch_all(sequence, node);
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let probed_at = session.probe.as_ref().map(|probe| probe.result.mapped);
-        if before.or(probed_at).is_some_and(|before| before != mapped) {
+        // Who cleared a suspicion forgot the probe with it: what was verified may have been so at another address.
+        let unknown = before.is_none() && probed_at.is_none() && session.verified;
+        if unknown || before.or(probed_at).is_some_and(|before| before != mapped) {
             session.verify_again();
         }
     }
