@@ -56,7 +56,8 @@ fn demo_copy_of_a_host_is_turned_away_and_everybody_is_told() -> Result<()> {
     // On the same machine the copy does not even start, and says why.
     demo.start_node("copy", COPY)?;
     demo.wait_until(20, "the copy ends", || {
-        Ok(demo.processes(&format!("run --home {} ", demo.path(COPY).display())).is_empty())
+        let runs = !demo.processes(&format!("run --home {} ", demo.path(COPY).display())).is_empty();
+        Ok(!runs && demo.log("copy").contains("error:"))
     })?;
     let said = demo.log("copy");
     println!("on the first machine: {}", said.lines().last().unwrap_or_default());
