@@ -3,7 +3,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use branchline_protocol::{
     charter::{Lease, Signed},
-    content::Bitmap,
     ids::{NodeId, PackId},
     machine::{Machine, Sequenced},
     refusal::Refusal,
@@ -355,19 +354,5 @@ impl SiteWorld {
     pub(super) fn lease_arrives(&mut self, number: usize, lease: Lease, held: Vec<u8>) {
         let signed = Signed::sign(&lease, &self.trust.station);
         self.swarm_input(number, NamedInput::LeaseGranted { signed, lease, held });
-    }
-
-    /// What the other living hosts hold of a pack: what a station learns by asking them.
-    pub(super) fn held_elsewhere(&self, but: usize, pack: PackId) -> Bitmap {
-        let frames =
-            self.payloads.iter().find(|payload| payload.id() == pack).map_or(0, |payload| payload.pack.frames());
-        let mut held = Bitmap::new(frames);
-        for (number, host) in self.hosts.iter().enumerate() {
-            let asked = number != but && self.reaches_station(number);
-            if let Some(have) = host.swarm.as_ref().and_then(|swarm| swarm.have(pack)).filter(|_| asked) {
-                held.union(have);
-            }
-        }
-        held
     }
 }

@@ -144,6 +144,12 @@ pub enum Happening {
     Synced(usize, u32, PackId),
     /// A host's wish for a lease reaches the station.
     AskLease(usize, PackId, u32),
+    /// The station asks a host what it holds of a pack.
+    AskHoldings(usize, PackId),
+    /// A host's answer reaches the station.
+    Holdings(usize, PackId, Vec<u8>),
+    /// This life of the station sees which members came and went.
+    Members(u32),
     /// A lease reaches a host.
     Lease(usize, Box<Lease>, Vec<u8>),
     /// The approver looks at what waits.
@@ -165,12 +171,15 @@ impl Happening {
             | Self::Installer(host, ..)
             | Self::Served(host, ..)
             | Self::Synced(host, ..)
+            | Self::AskHoldings(host, _)
             | Self::Lease(host, ..)
             | Self::Bulk { to: End::Host(host), .. } => Who::Host(*host),
             Self::Report(..)
             | Self::Answer(_)
             | Self::StationDid(..)
             | Self::RouterAnswers(..)
+            | Self::Holdings(..)
+            | Self::Members(_)
             | Self::AskLease(..) => Who::Station,
             Self::SiteReport(_) | Self::HeadquartersDid(..) | Self::Bulk { to: End::Origin, .. } => Who::Headquarters,
             Self::Crash(_)

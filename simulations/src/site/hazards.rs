@@ -449,6 +449,8 @@ impl SiteWorld {
             Happening::Report(host, _)
             | Happening::Directive(host, _)
             | Happening::AskLease(host, ..)
+            | Happening::AskHoldings(host, _)
+            | Happening::Holdings(host, ..)
             | Happening::Lease(host, ..)
                 if !self.reaches_station(host) =>
             {

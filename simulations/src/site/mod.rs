@@ -6,6 +6,7 @@
 //! | `headquarters` | the runtime around headquarters' machine |
 //! | `station` | the runtime around the site's machine |
 //! | `host` | the runtime around a host's machine and its installer |
+//! | `leases` | the runtime around the lease desk |
 //! | `bulk` | connections between swarms and the origin |
 //! | [`payload`] | payloads, and what a disk holds of them |
 //! | [`trust`] | keys and documents |
@@ -19,6 +20,7 @@ pub mod happening;
 mod hazards;
 mod headquarters;
 mod host;
+mod leases;
 mod liar;
 pub mod payload;
 mod sabotage;
@@ -202,6 +204,7 @@ impl SiteWorld {
         if let Some(happening) = self.intercept(happening) {
             self.happen(happening);
         }
+        self.notice_members();
         self.sabotage();
         self.end_step();
         self.watch_pace(now)?;
@@ -337,6 +340,9 @@ impl SiteWorld {
             }
             Happening::Synced(host, life, pack) => self.pack_synced(host, life, pack),
             Happening::AskLease(host, pack, held) => self.lease_wish_arrives(host, pack, held),
+            Happening::AskHoldings(host, pack) => self.holdings_asked(host, pack),
+            Happening::Holdings(host, pack, bitmap) => self.holdings_arrive(host, pack, bitmap),
+            Happening::Members(life) => self.members_noticed(life),
             Happening::Lease(host, lease, held) => self.lease_arrives(host, *lease, held),
             Happening::ApproverLooks => self.approver_looks(),
             Happening::TechnicianLooks => self.technician_looks(),
@@ -354,7 +360,7 @@ impl SiteWorld {
     fn process(&mut self, who: Who) -> &mut dyn Process {
         match who {
             Who::Headquarters => &mut self.headquarters.machine,
-            Who::Station => &mut self.station.machine,
+            Who::Station => &mut self.station,
             Who::Host(number) => &mut self.hosts[number].machine,
         }
     }
@@ -378,7 +384,10 @@ impl SiteWorld {
         }
         match who {
             Who::Headquarters => self.perform_headquarters(),
-            Who::Station => self.perform_station(),
+            Who::Station => {
+                self.perform_station();
+                self.perform_desk();
+            }
             Who::Host(number) => self.perform_host(number),
         }
         let process = self.process(who);
@@ -433,7 +442,7 @@ impl SiteWorld {
                 self.origin.crash();
                 self.disconnect(End::Origin);
             }
-            Who::Station => self.station.crash(),
+            Who::Station => self.station.forget(),
             Who::Host(number) => {
                 let now = self.agenda.now().monotonic;
                 self.hosts[number].crash(now, &mut self.chance);

@@ -1,11 +1,10 @@
-//! The runtime around the site's machine: messages, surveys, plans, the router's driver, leases.
+//! The runtime around the site's machine: messages, surveys, plans, the router's driver.
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
-    charter::Lease,
-    ids::{NodeId, PackId, SessionId},
+    ids::{NodeId, SessionId},
     session::{Directive, HostReport, Stage},
-    time::{Monotonic, Now},
+    time::Now,
     wire::site::HeadquartersDirective,
 };
 use branchline_station_role::{
@@ -20,6 +19,7 @@ use branchline_station_role::{
 use super::{
     SiteWorld,
     happening::{Happening, Who},
+    leases::Leasing,
     trust::{Trust, site_name},
 };
 use crate::{
@@ -36,20 +36,8 @@ pub(super) struct StationNode {
     pub machine: Driven<SiteMachine>,
     /// The directive in force for each host: the answer to its reports.
     directives: BTreeMap<NodeId, Box<Directive>>,
-    leases: LeaseBook,
+    pub leasing: Leasing,
 }
-
-/// Who may fetch what over the line: one holder per pack, renewed at its wish. The sequence is durable; what is granted
-/// after a crash has a higher one, so that the origin cuts the earlier holder.
-#[derive(Debug, Default)]
-struct LeaseBook {
-    sequence: u64,
-    holders: BTreeMap<PackId, (usize, Monotonic)>,
-    /// For the count of lost holders only; it survives crashes.
-    last_holder: BTreeMap<PackId, usize>,
-}
-
-const LEASE_LIFE: Duration = Duration::from_secs(30);
 
 fn setup(trust: &Trust, scenario: &SiteScenario) -> SiteSetup {
     let rows_survive_restart = scenario.hazards.router_wipes == 0;
@@ -63,12 +51,12 @@ fn setup(trust: &Trust, scenario: &SiteScenario) -> SiteSetup {
 impl StationNode {
     pub fn new(trust: &Trust, scenario: &SiteScenario, now: Now) -> Self {
         let machine = Driven::new(setup(trust, scenario), now);
-        Self { machine, directives: BTreeMap::new(), leases: LeaseBook::default() }
+        Self { machine, directives: BTreeMap::new(), leasing: Leasing::new(trust, now) }
     }
 
-    pub fn crash(&mut self) {
+    /// What goes with the process.
+    pub fn forget(&mut self) {
         self.directives.clear();
-        self.leases.holders.clear();
     }
 
     /// How a host's session ended, by the station's word; `None` while it goes on or a person is needed.
@@ -97,6 +85,7 @@ impl SiteWorld {
     pub(super) fn start_station(&mut self) {
         let now = self.agenda.now();
         self.station.machine.start(setup(&self.trust, &self.scenario), now);
+        self.station.leasing.start(&self.trust, now);
         self.watch.queue.forget();
         let check = self.watch.acknowledged.check_station(&self.station.events_held());
         self.watch.expect(check);
@@ -267,35 +256,6 @@ impl SiteWorld {
     pub(super) fn router_answers(&mut self, life: u32, id: OperationId, result: Result<RouterResult, RouterError>) {
         if self.station.machine.life() == life {
             self.station_input(SiteInput::Address(AddressInput::RouterDone { id, result }));
-        }
-    }
-
-    pub(super) fn lease_wish_arrives(&mut self, number: usize, pack: PackId, _held: u32) {
-        let now = self.agenda.now().monotonic;
-        if !self.station.machine.is_up() {
-            return;
-        }
-        let book = &mut self.station.leases;
-        if book.holders.get(&pack).is_some_and(|(holder, until)| *holder != number && *until > now) {
-            return;
-        }
-        // A lease that lapses before its pack is complete is a lost holder.
-        let before = book.last_holder.insert(pack, number).filter(|before| *before != number);
-        let lapsed = before.is_some_and(|before| !self.hosts[before].complete.contains_key(&pack));
-        self.watch.holders_lost += u64::from(lapsed);
-        book.holders.insert(pack, (number, now.after(LEASE_LIFE)));
-        book.sequence += 1;
-        let lease = Lease {
-            site: site_name(),
-            epoch: self.trust.authority.charter().epoch(),
-            sequence: book.sequence,
-            holder: self.hosts[number].node,
-            pack,
-            life_milliseconds: u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(0),
-        };
-        let held = self.held_elsewhere(number, pack).to_bytes();
-        for way in self.lan().deliveries(&mut self.chance) {
-            self.agenda.after(way, Happening::Lease(number, Box::new(lease.clone()), held.clone()));
         }
     }
 

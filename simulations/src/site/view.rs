@@ -89,7 +89,7 @@ impl SiteWorld {
     pub fn view(&self, who: Who) -> View {
         let process: &dyn Process = match who {
             Who::Headquarters => &self.headquarters.machine,
-            Who::Station => &self.station.machine,
+            Who::Station => &self.station,
             Who::Host(number) => &self.hosts[number].machine,
         };
         let mut view = View::new();
