@@ -24,7 +24,17 @@ fn build() -> Result<PathBuf> {
         return Ok(path);
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Build scripts (ring's is one) ask to run again when these change, and all that depends on them is built anew.
+    for (name, _) in std::env::vars_os() {
+        let of_this_package = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_CRATE_")
+        });
+        if of_this_package {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo
         .args(["build", "--quiet", "--locked", "--release", "-p", "branchline"])
         .current_dir(workspace)
         .output()
