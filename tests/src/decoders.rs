@@ -6,6 +6,7 @@ use branchline_protocol::{
     charter::{Charter, JoinToken, Lease, Membership, Revocations, Sealed, Signed, Warrant},
     content::{Pack, patch::Patch},
     limits,
+    rates::BandwidthRules,
     survey::Descriptor,
     wire::{
         bulk::BulkMessage,
@@ -20,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DECODERS: [Decoder; 13] = [
+pub const DECODERS: [Decoder; 14] = [
     ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
@@ -58,6 +59,7 @@ pub const DECODERS: [Decoder; 13] = [
         json::<Signed<Lease>>(bytes);
         json::<Signed<Catalogue>>(bytes);
         json::<Signed<SitePolicy>>(bytes);
+        json::<Signed<BandwidthRules>>(bytes);
     }),
     ("charter", |bytes| {
         if let Ok(charter) = serde_json::from_slice::<Charter>(bytes) {
@@ -77,6 +79,13 @@ pub const DECODERS: [Decoder; 13] = [
     ("policy_toml", |bytes| {
         if let Ok(text) = std::str::from_utf8(bytes) {
             let _ = SitePolicy::from_toml(text);
+        }
+    }),
+    ("bandwidth_toml", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && let Ok(rules) = BandwidthRules::from_toml(text)
+        {
+            assert_eq!(rules.check(), Ok(()), "what was accepted holds");
         }
     }),
     ("nat_table_xml", |bytes| {

@@ -77,9 +77,16 @@ fn sample_patch() -> Vec<u8> {
     writer.encode(&subject, vec![preset], &base).unwrap().bytes
 }
 
+/// The fuzzer begins from the same patch, which lies beside it as a file (`tests/fuzz/seeds`).
 #[test]
 fn the_sample_patch_is_one() {
     let patch = sample_patch();
+    let seed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/patch/sample");
+    if std::env::var_os("BRANCHLINE_WRITE_SEEDS").is_some() {
+        std::fs::create_dir_all(seed.parent().unwrap()).unwrap();
+        std::fs::write(&seed, &patch).unwrap();
+    }
+    assert!(std::fs::read(&seed).unwrap() == patch, "BRANCHLINE_WRITE_SEEDS=1 writes {}", seed.display());
     let opened = Patch::open(&patch[..]).unwrap();
     let base: Vec<u8> = (0..9000_u64).map(|at| ((at * 31) >> 3) as u8).collect();
     opened.apply(&base[..], opened.header().base, std::io::sink()).unwrap();
