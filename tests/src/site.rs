@@ -140,9 +140,10 @@ impl Site {
             &text(&headquarters),
             "--options",
             &text(&self.path("charter.toml")),
+            "--json",
         ])?;
-        let owner = said.split_whitespace().skip_while(|word| *word != "--owner").nth(1);
-        self.owner = owner.with_context(|| format!("init names no owner: {said}"))?.to_owned();
+        let made: serde_json::Value = serde_json::from_str(&said)?;
+        self.owner = made["owner"].as_str().with_context(|| format!("init names no owner: {said}"))?.to_owned();
         self.headquarters(&["charter", "adopt", "--owner", &self.owner, &text(&charter)])?;
         self.adopt("station", &charter)?;
         self.configure_router("station")?;

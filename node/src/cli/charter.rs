@@ -6,7 +6,7 @@ use branchline_protocol::{
     charter::{Authority, Charter, PublicKey, Signed},
     limits::FORMER_STATIONS_MAX,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::init::station_seat;
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -64,36 +67,53 @@ enum Command {
 /// # Errors
 /// A file cannot be read or written, a signature does not hold, or the node refuses.
 pub fn run(args: Args) -> Result<ExitCode> {
-    match args.command {
+    let (said, text) = carry_out(args.command)?;
+    if args.json {
+        println!("{said:#}")
+    } else {
+        println!("{text}")
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was done, for programs and for people.
+fn carry_out(command: Command) -> Result<(Value, String)> {
+    Ok(match command {
         Command::Adopt { home, owner, charter } => {
-            let authority = Authority::establish(owner, read_document(&charter)?)?;
+            let authority = Authority::establish(owner, read_document(&charter)?)
+                .with_context(|| format!("adopting {}", charter.display()))?;
             let (site, version) = (authority.charter().site.clone(), authority.charter().version);
             adopt_into(&Home::create(&home)?, authority)?;
-            println!("{} holds the charter of site {site}, version {version}", home.display());
+            let text = format!("{} holds the charter of site {site}, version {version}", home.display());
+            (json!({ "site": site, "version": version, "home": home }), text)
         }
         Command::Take { home, charter } => {
             let json = std::fs::read_to_string(&charter).with_context(|| format!("reading {}", charter.display()))?;
             let command = NodeCommand::Document { kind: DocumentKindName::Charter, json };
-            let taken: Value = runtime::call(&home, &command)?;
-            println!("{}", if taken == Value::Bool(true) { "taken; it spreads from here" } else { "known already" });
+            let taken: Value =
+                runtime::call(&home, &command).with_context(|| format!("giving {}", charter.display()))?;
+            let text = if taken == Value::Bool(true) { "taken; it spreads from here" } else { "known already" };
+            (json!({ "is_new": taken }), text.to_owned())
         }
         Command::Show { charter } => {
             let signed: Signed<Charter> = read_document(&charter)?;
             let document = signed.verify(signed.signer())?;
-            println!("signed by {}", signed.signer());
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            let text = format!("signed by {}\n{}", signed.signer(), serde_json::to_string_pretty(&document)?);
+            (json!({ "signed_by": signed.signer(), "charter": document }), text)
         }
         Command::Move { bundle, station } => {
             let charter = move_station(&Bundle::open(&bundle)?, &Seat::read(&station)?)?;
             let path = bundle.join("charter.json");
-            println!("charter version {} designates {}", charter.version, charter.station.node);
-            println!(
-                "Next, at headquarters or at either station: branchline charter take --home HOME {}",
+            let text = format!(
+                "charter version {} designates {}\nNext, at headquarters or at either station: branchline charter take \
+                 --home HOME {}",
+                charter.version,
+                charter.station.node,
                 path.display()
             );
+            (json!({ "version": charter.version, "station": charter.station.node, "charter": path }), text)
         }
-    }
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Writes a site into a home directory.

@@ -14,7 +14,7 @@ pub struct Args {
     /// The address on which this node will listen; needed once, kept in the home directory
     #[arg(long)]
     listen: Option<IpAddr>,
-    /// Write the seat to this file, for `branchline init` and `branchline move`
+    /// Write the seat to this file, for `branchline init` and `branchline charter move`
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print JSON

@@ -8,6 +8,7 @@ use branchline_protocol::{
     ids::SiteName,
 };
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     cli::charter::adopt_into,
@@ -45,6 +46,9 @@ pub struct Args {
     /// Home directories on this machine that should take the charter at once; may be given again
     #[arg(long = "adopt")]
     adopt: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// The file of `--options`.
@@ -76,12 +80,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
         adopt_into(&Home::create(home)?, made.clone())?;
     }
     let owner = made.root();
+    let charter = args.bundle.join("charter.json");
+    if args.json {
+        let made = json!({
+            "site": args.site, "charter_version": 1, "owner": owner.to_string(), "bundle": args.bundle, "charter": charter,
+            "adopted": args.adopt,
+        });
+        println!("{made:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("site {} has a charter, version 1.", args.site);
     println!("The bundle {} holds the keys of owner, catalogue, administrator and approvals.", args.bundle.display());
     println!("No station may hold them: keep the bundle off the network.");
     println!();
     println!("Next, on headquarters and on the station, unless --adopt named them:");
-    println!("  branchline charter adopt --home HOME --owner {owner} {}", args.bundle.join("charter.json").display());
+    println!("  branchline charter adopt --home HOME --owner {owner} {}", charter.display());
     println!(
         "Later, on headquarters, after `branchline catalogue add`; policy.json wants nothing special of this site:"
     );

@@ -25,6 +25,9 @@ pub struct Args {
     /// The directory that stands for / on this host (tests and the demo)
     #[arg(long)]
     root: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -33,7 +36,11 @@ pub struct Args {
 /// The token is damaged, expired or used up, the station cannot be reached, or is not the one that the token names.
 pub fn run(args: Args) -> Result<ExitCode> {
     let site = super::block_on(join(&args))??;
-    println!("joined site {site}; next: branchline run --home {}", args.home.display());
+    if args.json {
+        println!("{:#}", serde_json::json!({ "site": site, "home": args.home }));
+    } else {
+        println!("joined site {site}; next: branchline run --home {}", args.home.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,6 +70,17 @@ async fn join(args: &Args) -> Result<String> {
     let authority = Authority::establish_by_root_hash(token.root, answer.charter)?;
     if authority.charter().site != token.site {
         bail!("the station gave a charter of site {}, the token is for {}", authority.charter().site, token.site);
+    }
+    let charter = authority.charter();
+    if !charter.is_inside(seat.addresses.control.ip()) {
+        let prefixes: Vec<String> = charter.prefixes.iter().map(ToString::to_string).collect();
+        bail!(
+            "{} lies outside of site {} ({}); join again with the same token and a --listen ADDRESS inside of it (this \
+             counts as one use)",
+            seat.addresses.control.ip(),
+            charter.site,
+            prefixes.join(", ")
+        );
     }
     authority.check_member(seat.node, Some(&answer.membership), wall_time())?;
     let documents = Documents::load(home, key, seat.addresses, &machine)?;

@@ -1,5 +1,8 @@
 //! The command line: one file per subcommand.
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -86,6 +89,7 @@ enum Command {
 /// error), 2 a wrong command line; `faults` has a code of its own for each kind of failure.
 pub fn main() -> ExitCode {
     crate::demo::end_with_parent();
+    end_where_output_is_lost();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(code) => code,
@@ -94,6 +98,22 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `print!` panics where nobody reads standard output any more, or its disk is full. That is no defect of the command: it
+/// ends with an error, and silently where a reader such as `head` had enough.
+fn end_where_output_is_lost() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.payload_as_str() {
+        Some(text) if text.starts_with("failed printing to stdout") => {
+            if !text.contains("Broken pipe") {
+                // Standard error may be lost as well.
+                let _ = writeln!(std::io::stderr(), "error: {text}; what was printed is not complete");
+            }
+            std::process::exit(1);
+        }
+        _ => usual(panic),
+    }));
 }
 
 /// Says on standard error what went wrong, and why.
@@ -134,7 +154,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Faults(args) => faults::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -37,6 +37,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let columns = [("NODE", "node"), ("INSIDE", "inside"), ("MAPPED", "mapped"), ("CONFIRMED", "confirmed")];
         printer::print_list(mappings, false, &columns, "no mapping");
         println!("\nThe router's table as last read: {}", printer::field(&nat, "table_file"));
+        match &nat["router_promise"] {
+            Value::Null => println!("No router is configured (station.router in node.toml)."),
+            promise => println!("Of this router: {}.", printer::text(promise)),
+        }
     }
     if let Some(grants) = nat.get("grants") {
         let columns = [("SITE", "site"), ("SERIAL", "serial"), ("BATCH", "batch"), ("SEEN", "seen"), ("USED", "used")];

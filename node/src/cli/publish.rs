@@ -32,6 +32,9 @@ pub struct Args {
     /// The offline bundle, where policy or rules are still to be signed
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -43,6 +46,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         args.catalogue.is_some() || args.policy.is_some() || args.bandwidth.is_some(),
         "say at least one of --catalogue DIR, --policy FILE and --bandwidth FILE"
     );
+    let mut done = serde_json::Map::new();
+    let mut say = |what: &str, published: Value, text: String| {
+        if args.json {
+            done.insert(what.to_owned(), published);
+        } else {
+            println!("{text}");
+        }
+    };
     if let Some(rules) = &args.bandwidth {
         let text = std::fs::read_to_string(rules).with_context(|| format!("reading {}", rules.display()))?;
         let json = match &args.bundle {
@@ -52,18 +63,23 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 serde_json::to_string(&Bundle::open(bundle)?.sign_bandwidth(&rules)?)?
             }
         };
-        let _: Value = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Bandwidth, json })?;
-        println!("the bandwidth rules are in force at headquarters and spread");
+        let command = NodeCommand::Document { kind: DocumentKindName::Bandwidth, json };
+        let is_new = runtime::call(&args.home, &command)?;
+        say("bandwidth_is_new", is_new, "the bandwidth rules are in force at headquarters and spread".to_owned());
     }
     if let Some(policy) = &args.policy {
         let json = signed_policy(policy, args.bundle.as_deref())?;
-        let _: Value = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Policy, json })?;
-        println!("the site policy is in force here and spreads");
+        let is_new = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Policy, json })?;
+        say("policy_is_new", is_new, "the site policy is in force here and spreads".to_owned());
     }
-    if let Some(directory) = args.catalogue {
+    if let Some(directory) = &args.catalogue {
         let directory = directory.canonicalize().with_context(|| format!("reading {}", directory.display()))?;
         let published: Value = runtime::call(&args.home, &NodeCommand::Publish { directory })?;
-        println!("published: {}", super::printer::text(&published));
+        let text = format!("published: {}", super::printer::text(&published));
+        say("catalogue", published, text);
+    }
+    if args.json {
+        println!("{:#}", Value::Object(done));
     }
     Ok(ExitCode::SUCCESS)
 }

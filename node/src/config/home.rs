@@ -88,10 +88,18 @@ impl Home {
     /// The file cannot be read, or has a wrong key or value.
     pub fn config_or_default(&self) -> Result<NodeConfig> {
         let path = self.path("node.toml");
-        if !path.exists() {
-            return Ok(NodeConfig::default());
-        }
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(NodeConfig::default()),
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "reading {}; give the command as the user that the home directory belongs to",
+                        path.display()
+                    )
+                });
+            }
+        };
         toml::from_str(&text).with_context(|| format!("reading the configuration {}", path.display()))
     }
 

@@ -9,7 +9,7 @@ use branchline_protocol::{
 };
 use branchline_station_role::{
     headquarters::{HeadquartersInput, Selector},
-    station::{SiteInput, StationInput},
+    station::{SiteInput, StationInput, Steering},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use super::{
     clock::wall_time,
     control::{ControlCall, NodeCommand},
     headquarters::HeadquartersDesk,
+    machine::machine_name,
     node::Node,
     staging,
     station::StationContext,
@@ -56,13 +57,14 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
         NodeCommand::Report(host) => report(node, &host).await,
         NodeCommand::Withdraw { host, by } => withdraw(node, &host, by).await,
         NodeCommand::Cancel { host, by } => {
-            steer(node, &host, "cancelled", |session| StationInput::Cancel { session, by }).await
+            steer(node, &host, Steering::Cancel, |session| StationInput::Cancel { session, by }).await
         }
         NodeCommand::Retry { host, by } => {
-            steer(node, &host, "tried again", |session| StationInput::Retry { session, by }).await
+            steer(node, &host, Steering::Retry, |session| StationInput::Retry { session, by }).await
         }
         NodeCommand::Update { host, by } => {
-            steer(node, &host, "updated", |session| StationInput::NewGeneration { node: session.node, by }).await
+            let input = |session: SessionId| StationInput::NewGeneration { node: session.node, by };
+            steer(node, &host, Steering::Update, input).await
         }
         NodeCommand::Document { kind, json } => take_document(node, kind.into(), &json),
         NodeCommand::Publish { directory } => {
@@ -256,7 +258,10 @@ async fn session(node: &Node, host: &str) -> Result<Value> {
 async fn nat(node: &Node) -> Result<Value> {
     if let Some(station) = node.station() {
         let mappings = station.handle.query(|machine| machine.addresses().mappings().collect::<Vec<_>>()).await?;
-        return Ok(json!({ "mappings": mappings, "table_file": node.home.path("nat-table.xml") }));
+        let promise = station.router_properties().map(|properties| properties.promise());
+        return Ok(json!({
+            "mappings": mappings, "table_file": node.home.path("nat-table.xml"), "router_promise": promise,
+        }));
     }
     let grants = desk(node)?.handle.query(|machine| machine.grants()).await?;
     Ok(json!({ "grants": grants }))
@@ -277,13 +282,18 @@ async fn report(node: &Node, host: &str) -> Result<Value> {
         let html = desk.handle.query(move |machine| machine.report_html(session).map(str::to_owned)).await?;
         return html.map(Value::String).with_context(none);
     }
+    let own = node.documents.node();
+    let name = machine_name(&node.config.root);
+    if !is_meant(host, &name, own) {
+        bail!("this node has the report of its own host only ({name}); ask the station or headquarters for {host:?}");
+    }
     let path = node.home.path("reports/report.html");
     std::fs::read_to_string(&path).map(Value::String).with_context(none)
 }
 
 async fn withdraw(node: &Node, host: &str, by: String) -> Result<Value> {
     if node.station().is_some() {
-        return steer(node, host, "is being withdrawn", |session| StationInput::Withdraw { session, by }).await;
+        return steer(node, host, Steering::Withdraw, |session| StationInput::Withdraw { session, by }).await;
     }
     let desk = desk(node)?;
     let hosts = desk.handle.query(|machine| machine.hosts()).await?;
@@ -292,9 +302,24 @@ async fn withdraw(node: &Node, host: &str, by: String) -> Result<Value> {
     changed(&desk.command(move |command| HeadquartersInput::Withdraw { command, session, by }).await?)
 }
 
-async fn steer(node: &Node, host: &str, done: &str, input: impl FnOnce(SessionId) -> StationInput) -> Result<Value> {
+async fn steer(
+    node: &Node,
+    host: &str,
+    steering: Steering,
+    input: impl FnOnce(SessionId) -> StationInput,
+) -> Result<Value> {
     let station = station(node)?;
     let session = find_session(&station, host).await?;
+    if let Some(objection) = station.handle.query(move |machine| machine.station().objection(session, steering)).await?
+    {
+        bail!("{host}: {objection}");
+    }
+    let done = match steering {
+        Steering::Cancel => "cancelled",
+        Steering::Retry => "tried again",
+        Steering::Update => "updated",
+        Steering::Withdraw => "is being withdrawn",
+    };
     station.handle.input(SiteInput::Station(input(session))).await;
     let stage = station.handle.query(move |machine| machine.station().session(session).map(|view| view.stage)).await?;
     Ok(json!({ "session": session.to_string(), "command": done, "stage": stage }))

@@ -210,8 +210,15 @@ pub fn call_patiently<T: DeserializeOwned>(home: &Path, command: &NodeCommand) -
 
 fn call_within<T: DeserializeOwned>(home: &Path, command: &NodeCommand, patience: Option<Duration>) -> Result<T> {
     let path = home.join("control.sock");
-    let mut stream = BlockingUnixStream::connect(&path).with_context(|| {
-        format!("no node answers at {}; start it with `branchline run --home {}`", path.display(), home.display())
+    let mut stream = BlockingUnixStream::connect(&path).map_err(|error| {
+        let (path, home) = (path.display(), home.display());
+        let text = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                format!("this user may not talk to the node at {path}; give the command as root or as the node's user")
+            }
+            _ => format!("no node answers at {path}; start it with `branchline run --home {home}`"),
+        };
+        anyhow!(error).context(text)
     })?;
     stream.set_read_timeout(patience)?;
     let mut line = serde_json::to_vec(command)?;

@@ -221,6 +221,7 @@ fn start_host(node: &Arc<Node>) -> Result<()> {
     let setup = host_setup(node, inside);
     run_pump(Pump::recover(&node.journals, "host", setup, node.clock, inputs, effects)?, "host");
     *node.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    tokio::spawn(node.surveys.clone().keep_spread(site.clone()));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use branchline_protocol::{
 use branchline_station_role::{
     addresses::{AddressInput, AddressOutput},
     router::{
-        NatTable, RouterError, RouterOperation, RouterResult,
+        DriverProperties, NatTable, RouterError, RouterOperation, RouterResult,
         table_xml::{self, TableDocument},
     },
     station::{
@@ -384,6 +384,11 @@ impl StationContext {
             table,
         })?;
         write_atomically(&self.node.home.path("nat-table.xml"), xml.as_bytes(), 0o644)
+    }
+
+    /// What the driver of the site's router promises (R115); `None` without a router.
+    pub fn router_properties(&self) -> Option<DriverProperties> {
+        self.router.as_ref().map(RouterDriver::properties)
     }
 
     async fn program_router(&self, operation: &RouterOperation) -> Result<RouterResult, RouterError> {

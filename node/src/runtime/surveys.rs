@@ -1,5 +1,5 @@
 //! Surveys: the own descriptor, and sealed ones of this site, kept by content hash and spread to three nodes (R47, R49).
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use branchline_protocol::{
@@ -13,6 +13,7 @@ use branchline_protocol::{
         control::{ControlAnswer, ControlRequest},
     },
 };
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     config::{Home, random_bytes, write_atomically},
@@ -22,6 +23,12 @@ use crate::{
 
 /// Sealed surveys that one node keeps for others.
 const SURVEYS_MAX: usize = 4_096;
+/// How long a coming and going of members is waited out before others are asked to keep a survey.
+const SETTLE: Duration = Duration::from_secs(3);
+/// After this a node that did not take a survey is asked again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The file that names the newest sealed survey of this host.
+const OWN_SEALED: &str = "own.sealed-name";
 
 /// The surveys of one node; cheap to clone.
 #[derive(Clone)]
@@ -31,6 +38,8 @@ pub struct Surveys {
     script: Arc<Script>,
     documents: Documents,
     mesh: Mesh,
+    /// The newest own survey in its sealed form.
+    own: Arc<watch::Sender<Option<SurveyHash>>>,
 }
 
 /// A survey of this host, sealed and kept here.
@@ -48,7 +57,10 @@ impl Surveys {
     /// The directory cannot be made, or the script cannot be assembled.
     pub fn new(home: &Home, root: PathBuf, documents: Documents, mesh: Mesh) -> Result<Self> {
         let directory = home.directory("surveys")?;
-        Ok(Self { directory, root, script: Arc::new(assemble(&[])?), documents, mesh })
+        // A name that cannot be read is written anew by the next survey.
+        let own = std::fs::read_to_string(directory.join(OWN_SEALED)).ok().and_then(|name| name.trim().parse().ok());
+        let own = Arc::new(watch::Sender::new(own));
+        Ok(Self { directory, root, script: Arc::new(assemble(&[])?), documents, mesh, own })
     }
 
     /// The script that this node runs and gives away.
@@ -71,7 +83,8 @@ impl Surveys {
         Ok((Descriptor::parse(text.as_bytes())?, text))
     }
 
-    /// Surveys this host, seals the descriptor to the station and the electors, keeps it, and hands it to others.
+    /// Surveys this host, seals the descriptor to the station and the electors, and keeps it; [`Surveys::keep_spread`]
+    /// hands it to others.
     ///
     /// # Errors
     /// The script fails, or the disk does.
@@ -90,27 +103,74 @@ impl Surveys {
         let encoded = codec::encode(&sealed, SEALED_SURVEY_BYTES_MAX)?;
         let hash = Sealed::hash_of(&encoded);
         self.store(hash, &encoded)?;
-        self.spread(site, hash, encoded).await;
+        write_atomically(&self.directory.join(OWN_SEALED), hash.to_string().as_bytes(), 0o640)?;
+        self.own.send_replace(Some(hash));
         Ok(OwnSurvey { sealed: hash, descriptor: Hash(*survey.descriptor.content_hash().as_bytes()) })
     }
 
-    /// Gives the sealed survey to the station and to enough others. What fails now is done by whoever asks for it later.
-    async fn spread(&self, site: &SiteName, hash: SurveyHash, encoded: Vec<u8>) {
-        let Some(authority) = self.documents.authority(site) else { return };
-        let station = authority.charter().station.node;
-        let mut holders: Vec<NodeId> = self.mesh.admitted().borrow().keys().copied().collect();
-        holders.retain(|node| *node != authority.charter().headquarters.node && *node != station);
-        let mut copies = 1;
-        for node in std::iter::once(station).chain(holders) {
-            if copies >= SURVEY_REPLICAS + usize::from(node == station) {
+    /// Sees to it, as long as the node runs, that the station and enough others keep the newest survey of this host: whoever
+    /// joins later gets it where they are too few, and where a holder left another takes its place (R49).
+    pub async fn keep_spread(self, site: SiteName) {
+        let (mut own, mut admitted) = (self.own.subscribe(), self.mesh.admitted());
+        let (mut spread, mut holders) = (None, BTreeSet::new());
+        loop {
+            let newest = *own.borrow_and_update();
+            if spread != newest {
+                (spread, holders) = (newest, BTreeSet::new());
+            }
+            let connected: BTreeSet<NodeId> = admitted.borrow_and_update().keys().copied().collect();
+            let enough = match newest {
+                Some(hash) => self.spread(&site, hash, &connected, &mut holders).await,
+                None => true,
+            };
+            tokio::select! {
+                changed = own.changed() => if changed.is_err() { return },
+                changed = admitted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    sleep(SETTLE).await;
+                }
+                () = sleep(AGAIN), if !enough => {}
+            }
+        }
+    }
+
+    /// Asks the station, and others until enough of those that are connected hold the survey; says whether enough do.
+    async fn spread(
+        &self,
+        site: &SiteName,
+        hash: SurveyHash,
+        connected: &BTreeSet<NodeId>,
+        holders: &mut BTreeSet<NodeId>,
+    ) -> bool {
+        let (Some(authority), Some(encoded)) = (self.documents.authority(site), self.sealed(hash)) else {
+            return false;
+        };
+        let (station, own) = (authority.charter().station.node, self.documents.node());
+        let mut others: Vec<NodeId> = connected
+            .iter()
+            .copied()
+            .filter(|node| ![authority.charter().headquarters.node, station].contains(node))
+            .collect();
+        // Each survey begins with other nodes, so that no node keeps the surveys of all.
+        others.sort_by_key(|node| Hash::of(format!("{hash} {node}").as_bytes()));
+        for node in std::iter::once(station).filter(|station| *station != own).chain(others) {
+            // This node is a holder too.
+            let held = 1 + holders.intersection(connected).count();
+            if held >= SURVEY_REPLICAS && holders.contains(&station) {
                 break;
+            }
+            if holders.contains(&node) || (held >= SURVEY_REPLICAS && node != station) {
+                continue;
             }
             let request = ControlRequest::StoreSurvey { hash, sealed: encoded.clone() };
             match self.mesh.request(node, request).await {
-                Ok(_) => copies += 1,
+                Ok(_) => drop(holders.insert(node)),
                 Err(error) => tracing::debug!(%node, %error, "a sealed survey was not taken"),
             }
         }
+        1 + holders.intersection(connected).count() >= SURVEY_REPLICAS && (station == own || holders.contains(&station))
     }
 
     /// Keeps a sealed survey of somebody.

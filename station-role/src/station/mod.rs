@@ -44,6 +44,7 @@ mod queue;
 mod site;
 pub mod slots;
 pub mod state;
+mod steering;
 mod transitions;
 pub mod words;
 
@@ -52,6 +53,7 @@ pub use machine::StationMachine;
 pub use profile::{ApprovalView, SessionReport, SessionView};
 pub use site::{SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteSetup};
 pub use state::{SignedProbe, StationEvent, StationState};
+pub use steering::Steering;
 pub use words::{
     HeadquartersWord, MembershipTicket, PlanSummary, SiteReportDraft, StationInput, StationOutput, StationSetup,
     StationTiming, SurveyFacts,

@@ -2,7 +2,7 @@
 use std::net::Ipv4Addr;
 
 use branchline_protocol::session::Stage;
-use branchline_station_role::station::StationInput;
+use branchline_station_role::station::{StationInput, Steering};
 
 use super::{
     rules::run_to,
@@ -106,4 +106,23 @@ fn a_new_inside_address_is_taken_over() {
     assert!(world.run_until(100, |world| moved(world) == Ipv4Addr::new(10, 1, 0, 99)));
     assert_eq!(world.stage(1), Stage::Complete);
     assert!(world.refusals.is_empty(), "{:?}", world.refusals);
+}
+
+#[test]
+fn a_word_that_changes_nothing_meets_an_objection_and_one_that_does_meets_none() {
+    let mut world = World::new(11, &[Fate::Completes], 10);
+    world.run_until(1000, |world| !world.station.machine.state().hosts.is_empty());
+    let objects = |world: &World, steering| world.station.machine.objection(world.current(1), steering).is_some();
+    let every = [Steering::Cancel, Steering::Retry, Steering::Update, Steering::Withdraw];
+    assert_eq!(every.map(|steering| objects(&world, steering)), [false, true, true, false], "while it goes on");
+    run_to(&mut world, 1, Stage::Complete);
+    assert_eq!(every.map(|steering| objects(&world, steering)), [true, true, false, false], "complete");
+    let session = world.current(1);
+    world.tell_station(StationInput::CopySeen { node: node(1), text: "a copy".into() });
+    assert!(!objects(&world, Steering::Retry), "a warning waits for a person");
+    world.tell_station(StationInput::Retry { session, by: "bea".into() });
+    world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
+    assert!(world.station.machine.objection(session, Steering::Cancel).is_some(), "of an earlier generation");
+    world.tell_station(StationInput::Withdraw { session: world.current(1), by: "bea".into() });
+    assert!(every.iter().all(|steering| objects(&world, *steering)), "withdrawn");
 }

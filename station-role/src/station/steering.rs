@@ -1,0 +1,54 @@
+//! What people may do to a session now. The machine ignores a word that changes nothing; who gave it is told so.
+use branchline_protocol::{ids::SessionId, session::Stage};
+
+use super::StationMachine;
+
+/// A person's word to one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    /// End it.
+    Cancel,
+    /// Clear what needs a person, or begin anew what failed.
+    Retry,
+    /// Install what the newest documents say.
+    Update,
+    /// Take the host out.
+    Withdraw,
+}
+
+impl StationMachine {
+    /// Why such a word would change nothing now, and what to do instead; `None` where it takes effect.
+    pub fn objection(&self, session: SessionId, steering: Steering) -> Option<String> {
+        let state = self.state();
+        let (Some(host), Some((current, found))) = (state.hosts.get(&session.node), state.current(session.node)) else {
+            return Some("no session of that host is known".to_owned());
+        };
+        let end = found.end.as_ref().map(|end| end.stage);
+        if end == Some(Stage::Withdrawn) {
+            return Some(format!("{} is withdrawn; it comes back by joining anew", host.host_name));
+        }
+        if current != session && matches!(steering, Steering::Cancel | Steering::Retry) {
+            return Some(format!("generation {} is over; the host is at {}", session.generation, current.generation));
+        }
+        let needs_person = found.attention.is_some() || host.suspect.is_some() || !host.warnings.is_empty();
+        match (steering, end) {
+            (Steering::Withdraw, _) | (Steering::Cancel, None) => None,
+            (Steering::Cancel, Some(Stage::Complete)) => {
+                Some("its session is complete; `branchline sessions withdraw` takes the host out".to_owned())
+            }
+            (Steering::Cancel, Some(end)) => Some(format!("its session has ended already: {end:?}")),
+            (Steering::Retry, _) if needs_person => None,
+            (Steering::Retry, Some(Stage::Complete)) => Some(
+                "its session is complete; `branchline sessions update` installs what the catalogue says now".into(),
+            ),
+            (Steering::Retry, None) => {
+                Some("its session goes on by itself; nothing of it waits for a person".to_owned())
+            }
+            (Steering::Update, None) => Some(
+                "its session is not over yet; a new generation begins after it (`branchline sessions cancel` ends it)"
+                    .to_owned(),
+            ),
+            (Steering::Retry | Steering::Update, Some(_)) => None,
+        }
+    }
+}
