@@ -123,7 +123,7 @@ pub fn start(config: BulkConfig) -> Result<(BulkHandle, mpsc::Receiver<BulkEvent
         socket.bind(listen_on)?;
         socket.listen(1024)
     };
-    let listener = bind().with_context(|| format!("listening on {listen_on} for the bulk plane"))?;
+    let listener = bind().with_context(|| format!("listening at {listen_on} for the bulk plane"))?;
     let address = listener.local_addr()?;
 
     let (command_sender, commands) = mpsc::channel(BULK_QUEUE_MAX);
