@@ -75,6 +75,8 @@ pub const STORING_BYTES_MAX: u64 = 16 << 20;
 pub const UPLOAD_SLOTS: usize = 8;
 /// Neighbours to which the first holder pushes at a time.
 pub const PUSH_SLOTS: usize = 10;
+/// Most slots of either kind for a node whose link is much faster than its neighbours'.
+pub const LINK_SLOTS_MAX: usize = 64;
 /// Announcements are gathered for at most this long, in milliseconds.
 pub const ANNOUNCE_MILLISECONDS: u64 = 20;
 /// Frames that wait for a slot.
@@ -312,8 +314,8 @@ const _: () = assert!(HAVE_FRAMES_MAX * 4 + 64 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(UPLOAD_QUEUE_PER_PEER_MAX <= UPLOAD_QUEUE_MAX);
 const _: () = assert!(SWARM_PACKS_MAX < u16::MAX as usize);
 const _: () = assert!(BULK_CONNECTIONS_MAX < u16::MAX as usize);
-const _: () = assert!(UPLOAD_SLOTS < u16::MAX as usize);
-const _: () = assert!(PUSH_SLOTS < u16::MAX as usize);
+const _: () = assert!(UPLOAD_SLOTS <= LINK_SLOTS_MAX && PUSH_SLOTS <= LINK_SLOTS_MAX);
+const _: () = assert!(LINK_SLOTS_MAX < u16::MAX as usize);
 const _: () = assert!(CHUNK_BYTES_MAX as u64 * 2 < STORING_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);

@@ -5,6 +5,7 @@
 mod book {
     pub mod rollout;
     pub mod sessions;
+    pub mod spread;
     pub mod tcp;
     pub mod threads;
 }

@@ -2,15 +2,15 @@
 //!
 //! Peers and packs go by small keys that the caller gives: its own slots, dense and reused. Names stay outside (see
 //! [`super::NamedSwarm`]), and so do the bytes of frames: the machine knows lengths and outcomes only.
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::tuning::Tuning;
 use crate::{
     charter::{Lease, Signed},
     content::{Bitmap, Pack},
     ids::{NodeId, PackId},
-    limits::{ANNOUNCE_MILLISECONDS, LAN_IN_FLIGHT_BYTES, PUSH_SLOTS, UPLOAD_SLOTS},
     refusal::RefusalKind,
     time::Monotonic,
 };
@@ -35,33 +35,6 @@ pub enum Place {
     Outside,
     /// Headquarters: what it sends crosses the WAN and needs a lease.
     Origin,
-}
-
-/// Figures that were chosen by measurement (`docs/src/decisions/turns.md`); the default is what nodes use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Frame bytes that may be asked of one neighbour at a time; one frame always may.
-    pub in_flight_bytes: u64,
-    /// Frames that are served at a time.
-    pub upload_slots: u16,
-    /// Neighbours that are pushed to at a time; 0: the first holder pushes nothing and serves like anyone else.
-    pub push_slots: u16,
-    /// Announcements are gathered for at most this long.
-    pub announce_delay: Duration,
-    /// One request in this many ignores rarity, so that no two nodes stay in step; 0: none.
-    pub experiment_one_in: u32,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            in_flight_bytes: LAN_IN_FLIGHT_BYTES,
-            upload_slots: UPLOAD_SLOTS as u16,
-            push_slots: PUSH_SLOTS as u16,
-            announce_delay: Duration::from_millis(ANNOUNCE_MILLISECONDS),
-            experiment_one_in: 16,
-        }
-    }
 }
 
 /// What a swarm is built from.

@@ -51,7 +51,11 @@ impl Machine for Swarm {
 
     /// A lower bound of the next deadline: what was planned and is no longer needed costs one call that does nothing.
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.wake
+        let announce = self.announce_at.map(|at| Deadline { at, reason: "announce new frames" });
+        match (self.wake, announce) {
+            (Some(wake), Some(announce)) if announce.at < wake.at => Some(announce),
+            (wake, announce) => wake.or(announce),
+        }
     }
 
     fn check_invariants(&self) {
@@ -145,7 +149,6 @@ impl Swarm {
     fn plan_wake(&mut self) {
         self.wake = None;
         let mut plans: Vec<(Monotonic, &'static str)> = Vec::new();
-        plans.extend(self.announce_at.map(|at| (at, "announce new frames")));
         for state in self.peers.iter().flatten() {
             plans.extend(state.rests_until.map(|at| (at, "ask a busy neighbour again")));
             plans.extend(state.turn.map(|(_, at)| (at, "a neighbour lets its turn go by")));

@@ -36,7 +36,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `interface` | keys, words, inputs, outputs, tuning |
+//! | `interface` | keys, words, inputs, outputs |
+//! | `tuning` | how much at a time, and the rule for a link |
 //! | `state` | what the machine knows |
 //! | `bits`, `random` | sets of peers, counters of holders, choices |
 //! | `packs` | packs that are wanted and forgotten, frames that arrive and are stored |
@@ -65,17 +66,18 @@ mod picker;
 mod random;
 mod serve;
 mod state;
+mod tuning;
 mod turns;
 
 pub use fence::{Admission, Fence, FenceRecord, LeaseSpan, OriginMeter};
 pub use interface::{
-    GrantedLease, Offence, PackKey, PeerKey, Place, Progress, SwarmInput, SwarmOutput, SwarmSetup, Tuning, WantedPack,
-    Word,
+    GrantedLease, Offence, PackKey, PeerKey, Place, Progress, SwarmInput, SwarmOutput, SwarmSetup, WantedPack, Word,
 };
 pub use named::NamedSwarm;
 pub use names::{NamedInput, NamedOutput};
 pub use neighbours::{neighbours, neighbours_of};
 pub use state::Swarm;
+pub use tuning::{LinkFigures, Tuning};
 
 #[cfg(test)]
 mod bad_input_tests;

@@ -145,11 +145,15 @@ impl Swarm {
     fn interest(&mut self, peer: PeerKey, key: PackKey) {
         let takes_turns = self.peer(peer).is_some_and(|peer| peer.takes_turns);
         let Some(state) = self.pack_mut(key) else { return };
+        // Who says so again, after a turn that it passed, has heard of everything since.
+        let new = !state.interested.contains(peer);
         state.interested.insert(peer);
         if takes_turns {
             state.hungry.insert(peer);
         }
-        self.tell_have(peer, key);
+        if new {
+            self.tell_have(peer, key);
+        }
         self.feed(key);
     }
 

@@ -262,7 +262,6 @@ impl Swarm {
         let at = self.announced_at.filter(|_| !urgent).map_or(now, |last| later(last, delay).max(now));
         if self.announce_at.is_none_or(|planned| at < planned) {
             self.announce_at = Some(at);
-            self.wake_at(at, "announce new frames");
         }
     }
 

@@ -6,8 +6,9 @@ use std::{
 
 use super::{
     bits::{PeerSet, Rarity},
-    interface::{PackKey, PeerKey, Place, Progress, SwarmOutput, SwarmSetup, Tuning, Word},
+    interface::{PackKey, PeerKey, Place, Progress, SwarmOutput, SwarmSetup, Word},
     random::SplitMix,
+    tuning::Tuning,
 };
 use crate::{
     charter::{Lease, Signed},
@@ -265,7 +266,7 @@ pub struct Swarm {
     pub(super) announce_at: Option<Monotonic>,
     pub(super) storing_bytes: u64,
     pub(super) flying_bytes: u64,
-    /// A lower bound of the next deadline.
+    /// A lower bound of the next deadline but `announce_at`, which comes with almost every frame.
     pub(super) wake: Option<Deadline>,
     /// The latest time that the machine was told.
     pub(super) latest: Monotonic,

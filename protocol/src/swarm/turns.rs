@@ -14,8 +14,9 @@ use crate::time::Monotonic;
 
 /// First rest of a neighbour that let a turn go by, in microseconds.
 const TURN_REST: u64 = 2_000_000;
-/// Without a frame for so long, neighbours are asked out of turn for what they claim to have, in microseconds.
-const PROBE: u64 = 3_000_000;
+/// Without a frame for so long, neighbours are asked out of turn for what they claim to have, in microseconds; but not
+/// before one of them could have sent a long frame.
+const PROBE_MIN: u64 = 3_000_000;
 /// Requests that may be under way from one neighbour that gives turns: one is served while the next is offered.
 const FLIGHTS_MAX: usize = 4;
 
@@ -173,8 +174,9 @@ impl Swarm {
 
     /// Plans to ask out of turn: who claims a frame and never offers a turn must not keep everybody from it.
     pub(super) fn probe_later(&mut self, key: PackKey) {
-        let at = later(self.latest, PROBE);
+        let latest = self.latest;
         let Some(own) = self.pack_mut(key) else { return };
+        let at = later(latest, own.probe_after());
         if own.probe_at.is_none() && !own.have.is_full() {
             own.probe_at = Some(at);
             self.wake_at(at, "ask out of turn for what neighbours claim");
@@ -189,7 +191,7 @@ impl Swarm {
         }
         let known: Vec<PeerKey> = own.known.iter().collect();
         let claimed = |peer: &PeerKey| own.missing.words().iter().zip(own.row(*peer)).any(|(a, b)| a & b != 0);
-        let due = later(own.arrived_at, PROBE);
+        let due = later(own.arrived_at, own.probe_after());
         if !known.iter().any(claimed) {
             return;
         }
@@ -197,7 +199,7 @@ impl Swarm {
             own.probe_at = Some(due);
             return;
         }
-        own.probe_at = Some(later(now, PROBE));
+        own.probe_at = Some(later(now, own.probe_after()));
         for peer in known {
             let idle = |peer: &PeerState| peer.flights.is_empty() && peer.rests_until.is_none() && peer.takes_turns;
             if self.peer(peer).is_some_and(idle)
@@ -223,6 +225,11 @@ impl Swarm {
 }
 
 impl PackState {
+    /// After how long without a frame neighbours are asked out of turn.
+    fn probe_after(&self) -> u64 {
+        PROBE_MIN.max(patience(self.length_of(0)))
+    }
+
     /// Whether a neighbour lacks something that it was shown here.
     fn has_for(&self, peer: PeerKey) -> bool {
         let row = self.row(peer);

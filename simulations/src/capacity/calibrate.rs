@@ -4,8 +4,7 @@ use std::sync::Mutex;
 use super::{
     chunk,
     curve::Curve,
-    engine,
-    flow,
+    engine, flow,
     local::LocalSite,
     options::{Phase, Progress, Workers},
     outcome::Calibration,
@@ -91,7 +90,7 @@ fn choose<'p>(plan: &'p Plan<'_>, sites: u32) -> Vec<&'p SitePlan> {
 
 fn sample(plan: &Plan<'_>, of: &SitePlan, line: Curve) -> Sample {
     let site = site::local(plan, of, 0, line);
-    let chunk_seconds = chunk::spread(&site).makespan_seconds();
+    let chunk_seconds = chunk::spread(&site, &plan.content).makespan_seconds();
     Sample { entry: of.entry, site, chunk_seconds }
 }
 
@@ -134,7 +133,8 @@ fn student_t(degrees: usize) -> f64 {
     let n = degrees as f64;
     // Beyond the table the expansion of Cornish and Fisher is good to three digits.
     let z = 1.959_964;
-    let expansion = z + (z * z * z + z) / (4.0 * n) + (5.0 * libm::pow(z, 5.0) + 16.0 * z * z * z + 3.0 * z) / (96.0 * n * n);
+    let expansion =
+        z + (z * z * z + z) / (4.0 * n) + (5.0 * libm::pow(z, 5.0) + 16.0 * z * z * z + 3.0 * z) / (96.0 * n * n);
     degrees.checked_sub(1).and_then(|index| FIRST.get(index)).copied().unwrap_or(expansion)
 }
 

@@ -5,17 +5,23 @@ use std::sync::{
 };
 
 use super::{
-    combine,
+    calibrate, combine,
     curve::Curve,
     lift,
     options::{Options, Phase, Progress, SimulateError, Workers},
-    outcome::Simulated,
+    outcome::{Calibration, Simulated},
     plan::Plan,
-    scenario::{Resolution, Scenario},
+    quantity::Neighbours,
+    scenario::{Resolution, Scenario, Site},
     site::{self, SiteOutcome},
     units::{NEVER, Time, rate},
     uplink,
 };
+
+/// Frames over all hosts up to which every frame is simulated unless the scenario says otherwise: what one core does
+/// in about a minute. A frame of a host with more neighbours than ten counts for more, in proportion, because each of
+/// them hears of it.
+const CHUNK_FRAMES_MAX: f64 = 10e6;
 
 /// Simulates a scenario.
 ///
@@ -32,20 +38,31 @@ pub fn simulate(
 ) -> Result<Simulated, SimulateError> {
     let plan = Plan::new(scenario)?;
     let resolution = resolution_of(scenario);
-    if resolution == Resolution::Chunk {
-        return Err(SimulateError::NotYet);
-    }
-    let stretch = vec![1.0; scenario.sites.len()];
+    let calibration = match resolution {
+        Resolution::Flow if options.calibration_sites > 0 => {
+            Some(calibrate::calibrate(&plan, options.calibration_sites, workers, progress))
+        }
+        _ => None,
+    };
+    let stretch = calibration.as_ref().map_or_else(|| vec![1.0; scenario.sites.len()], |found| found.stretch.clone());
     let tell = |done, total| progress(Progress { phase: Phase::Simulate, done, total });
     let rollout = Rollout::simulate(&plan, resolution, &stretch, workers, &tell);
     let lifts =
         if options.lifts { lift::lifts(&plan, resolution, &stretch, &rollout, workers, progress)? } else { Vec::new() };
-    Ok(combine::combine(&plan, &rollout, resolution, None, lifts, options))
+    Ok(combine::combine(&plan, &rollout, resolution, calibration, lifts, options))
 }
 
-/// The resolution that a scenario asks for; without one the flow, since frames are not simulated yet.
+/// The resolution that a scenario asks for, or that its size allows: every frame, as long as that takes no more than
+/// about a minute.
 pub fn resolution_of(scenario: &Scenario) -> Resolution {
-    scenario.resolution.unwrap_or(Resolution::Flow)
+    let weight = |site: &Site| match site.neighbours {
+        Neighbours::All => (site.hosts.typical() / 10.0).max(1.0),
+        Neighbours::Number(number) => (f64::from(number) / 10.0).max(1.0),
+    };
+    let hosts = scenario.sites.iter().map(|site| site.count as f64 * site.hosts.typical() * weight(site)).sum::<f64>();
+    let small = hosts * scenario.payload.frames() as f64 <= CHUNK_FRAMES_MAX;
+    let by_size = if small { Resolution::Chunk } else { Resolution::Flow };
+    scenario.resolution.unwrap_or(by_size)
 }
 
 /// What came of all sites.
@@ -98,7 +115,7 @@ impl Rollout {
     }
 }
 
-fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,4 +142,13 @@ fn passed_at(plan: &Plan<'_>, wave: usize, began: Time, outcomes: &[Mutex<Option
         (Some(passed), Some(stopped)) if *stopped <= passed => NEVER,
         (passed, _) => passed.unwrap_or(NEVER),
     }
+}
+
+/// The calibration of a scenario alone, for benchmarks and the book.
+///
+/// # Errors
+/// [`SimulateError`]: the scenario makes no sense.
+pub fn calibrate_flow(scenario: &Scenario, sites: u32, workers: &dyn Workers) -> Result<Calibration, SimulateError> {
+    let plan = Plan::new(scenario)?;
+    Ok(calibrate::calibrate(&plan, sites, workers, &|_| {}))
 }

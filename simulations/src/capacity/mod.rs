@@ -17,7 +17,9 @@
 //! | `uplink`, `curve` | headquarters' uplink over time, max-min fair |
 //! | [`maxmin`] | the exact shares, the oracle of `uplink` |
 //! | [`local`] | one site's network and nodes |
-//! | [`flow`] | the spread inside a site as a fluid |
+//! | [`chunk`] | the spread inside a site frame by frame, decided by the swarm machines |
+//! | [`flow`] | the same as a fluid |
+//! | `calibrate` | the second fitted to the first on samples, and its error |
 //! | `install` | slots, windows, installations |
 //! | `site` | one site from begin to end |
 //! | `engine` | waves, the uplink, all sites |
@@ -27,15 +29,15 @@
 //!
 //! Time is in nanoseconds and bytes are integers; where two things happen at once, the order is that of sites, hosts
 //! and causes.
+mod calibrate;
 mod check;
+pub mod chunk;
 mod combine;
-#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod curve;
 mod engine;
 pub mod flow;
 mod install;
 mod lift;
-#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 pub mod local;
 pub mod maxmin;
 pub mod options;
@@ -43,7 +45,6 @@ pub mod outcome;
 mod plan;
 pub mod presets;
 pub mod quantity;
-#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod random;
 pub mod scenario;
 #[cfg(test)]
@@ -51,13 +52,12 @@ mod scenario_tests;
 mod series;
 mod site;
 pub mod tcp;
-#[allow(dead_code, reason = "the chunk resolution uses the rest; it is not here yet")]
 mod units;
 mod uplink;
 #[cfg(test)]
 mod uplink_tests;
 
-pub use engine::{resolution_of, simulate};
+pub use engine::{calibrate_flow, resolution_of, simulate};
 pub use options::{InTurn, Options, Phase, Progress, SimulateError, Workers};
 pub use outcome::{
     AddressSummary, BindingTerm, Bytes, Calibration, Completion, HostResult, Lift, Outcome, Queue, Run, Series,

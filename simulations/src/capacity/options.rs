@@ -1,4 +1,5 @@
 //! How a scenario is simulated: what the caller supplies, and what may go wrong.
+use branchline_protocol::content::ManifestError;
 use thiserror::Error;
 
 use super::scenario::ScenarioError;
@@ -70,9 +71,9 @@ pub enum SimulateError {
     /// The scenario makes no sense.
     #[error("the scenario cannot be simulated: {0}")]
     Scenario(#[from] ScenarioError),
-    /// The chunk resolution is still being built.
-    #[error("the chunk resolution is not built yet: leave `resolution` out or set it to \"flow\"")]
-    NotYet,
+    /// No manifest can name the payload's frames.
+    #[error("the payload cannot be packed: {0}; choose longer frames")]
+    Payload(#[from] ManifestError),
     /// The drawn sites have too many hosts in all.
     #[error("the sites of this seed have {hosts} hosts; at most {most} fit, so make the sites smaller or fewer")]
     TooManyHosts {

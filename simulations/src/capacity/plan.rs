@@ -1,5 +1,6 @@
 //! From what a planner writes to sites with figures: everything that is drawn once per site.
 use super::{
+    chunk::Content,
     local::{Absence, Card, LocalHost},
     options::SimulateError,
     quantity::{Arrivals, Wifi},
@@ -41,11 +42,13 @@ pub(crate) struct Plan<'a> {
     pub scenario: &'a Scenario,
     pub sites: Vec<SitePlan>,
     pub waves: usize,
+    /// The payload as the machines know it.
+    pub content: Content,
 }
 
 impl<'a> Plan<'a> {
     /// # Errors
-    /// The scenario makes no sense, or the drawn sites have too many hosts.
+    /// The scenario makes no sense, the drawn sites have too many hosts, or the payload too many frames.
     pub fn new(scenario: &'a Scenario) -> Result<Self, SimulateError> {
         scenario.check()?;
         let mut sites = Vec::new();
@@ -59,7 +62,8 @@ impl<'a> Plan<'a> {
         if hosts > most {
             return Err(SimulateError::TooManyHosts { hosts, most });
         }
-        Ok(Self { scenario, sites, waves: scenario.rollout.waves.len().max(1) })
+        let content = Content::new(scenario.payload.moved_bytes(), scenario.payload.frame_bytes())?;
+        Ok(Self { scenario, sites, waves: scenario.rollout.waves.len().max(1), content })
     }
 
     pub fn entry_of(&self, plan: &SitePlan) -> &'a Site {

@@ -3,6 +3,7 @@ use branchline_protocol::limits::ADDRESS_GRANTS_MAX;
 use branchline_station_role::addresses::batch::is_low;
 
 use super::{
+    chunk,
     curve::Curve,
     flow,
     install::{self, Gate, Turn},
@@ -98,7 +99,7 @@ pub(crate) fn simulate(
     let local = local(plan, site, begin, line);
     let spread = match resolution {
         Resolution::Flow => flow::spread(&local, stretch),
-        Resolution::Chunk => Spread::default(),
+        Resolution::Chunk => chunk::spread(&local, &plan.content),
     };
     finish(plan, site, entry, begin, &local, spread)
 }

@@ -1,0 +1,132 @@
+//! The spread inside a site, every frame by the swarm machines, against the bounds of theory.
+use branchline_simulations::capacity::{
+    Neighbours,
+    chunk::{self, Content},
+    local::{Card, LocalHost, LocalSite, Spread},
+};
+
+const MIB: u64 = 1 << 20;
+
+fn run(site: &LocalSite, payload: u64, frame: u64) -> Spread {
+    chunk::spread(site, &Content::new(payload, frame).unwrap())
+}
+
+fn hosts(count: usize, card: Card) -> Vec<LocalHost> {
+    vec![LocalHost::new(card, 0.0); count]
+}
+
+/// `frames` frames of 1 MiB from a station to `count` hosts over cards of `rate` bits per second.
+fn equal(count: usize, frames: u64, frame: u64, rate: f64, neighbours: Neighbours) -> (f64, Spread) {
+    let card = Card::new(rate, rate);
+    let site =
+        LocalSite::prestaged(frames * frame, frame, card, hosts(count, card)).with_neighbours(neighbours).seeded(5);
+    let spread = run(&site, frames * frame, frame);
+    (spread.makespan_seconds() / (8.0 * frame as f64 / rate), spread)
+}
+
+#[test]
+fn equal_uplinks_take_m_plus_log2_n_rounds() {
+    // Mundinger, Weber, Weiss: only the uplinks limit. The mean of four seeds, as their makespans differ by half a round.
+    let card = Card::new(100e6, 1e9);
+    for (count, frames) in [(10, 100), (50, 128), (100, 100), (100, 256)] {
+        let least = frames as f64 + (count as f64).log2().floor();
+        let mut sum = 0.0;
+        for seed in 0..4 {
+            let site = LocalSite::prestaged(frames * MIB, MIB, card, hosts(count, card)).seeded(seed);
+            let spread = run(&site, frames * MIB, MIB);
+            let rounds = spread.makespan_seconds() / (8.0 * MIB as f64 / 100e6);
+            assert!(rounds >= least, "{count} hosts, {frames} frames: {rounds} rounds, at least {least}");
+            assert_eq!(spread.lan_bytes - spread.wasted_bytes, count as u64 * frames * MIB);
+            sum += rounds / 4.0;
+        }
+        println!("{count} hosts, {frames} frames: {sum:.2} rounds, at least {least}: {:.3}", sum / least);
+        assert!(sum <= 1.05 * least, "{count} hosts, {frames} frames: {sum} rounds, at least {least}");
+    }
+}
+
+#[test]
+fn symmetric_cards_and_ten_neighbours_come_near() {
+    for (count, frames) in [(20, 256), (100, 256)] {
+        let (rounds, _) = equal(count, frames, MIB / 4, 100e6, Neighbours::Number(10));
+        let least = frames as f64 + (count as f64).log2().floor();
+        println!("{count} hosts, {frames} frames, ten neighbours: {rounds:.2}, {:.3}", rounds / least);
+        assert!(
+            rounds >= least && rounds <= 1.20 * least,
+            "{count} hosts, {frames} frames: {rounds}, at least {least}"
+        );
+    }
+}
+
+/// The fluid minimum in seconds of Kumar and Ross: a server, `n` hosts that send and receive at these rates, all in bits
+/// and bits per second.
+fn fluid_minimum(bits: f64, server: f64, n: f64, up: f64, down: f64) -> f64 {
+    (bits / down).max(bits / server).max(n * bits / (server + n * up))
+}
+
+#[test]
+fn the_fluid_minimum_is_approached_and_never_passed() {
+    // Figures of Kumar and Ross: F = 15 Gbit, server 30 Mbit/s, downlinks 2 Mbit/s. The time is in proportion to F, so
+    // that fewer bits in 256 frames of 64 KiB show the same.
+    let cases = [
+        (500e3, 100, 18_750.0),
+        (500e3, 1000, 28_301.9),
+        (1e6, 100, 11_538.5),
+        (1e6, 1000, 14_563.1),
+        (2e6, 100, 7_500.0),
+        (2e6, 1000, 7_500.0),
+    ];
+    let frame = 64 << 10;
+    let payload = 256 * frame;
+    for (up, count, expected) in cases {
+        let minimum = |bits: f64| fluid_minimum(bits, 30e6, count as f64, up, 2e6);
+        assert!((minimum(15e9) / expected - 1.0).abs() < 1e-3);
+        let bound = minimum(8.0 * payload as f64);
+        let neighbours = if count > 100 { Neighbours::Number(10) } else { Neighbours::All };
+        let site = LocalSite::prestaged(payload, frame, Card::new(30e6, 30e6), hosts(count, Card::new(up, 2e6)))
+            .with_neighbours(neighbours);
+        let seconds = run(&site, payload, frame).makespan_seconds();
+        println!("{count} hosts up {up}: {seconds:.1} s, bound {bound:.1}: {:.3}", seconds / bound);
+        assert!(seconds >= bound, "{count} hosts up {up}: {seconds} s, bound {bound}");
+        assert!(seconds <= 1.10 * bound, "{count} hosts up {up}: {seconds} s, bound {bound}");
+    }
+}
+
+#[test]
+fn a_line_that_binds_is_kept_busy() {
+    for (line, expected) in [(1.544e6, 5564.0), (10e6, 859.6)] {
+        let (payload, rate, count) = (1 << 30, 100e6, 99);
+        let card = Card::new(rate, rate);
+        let bound = 8.0 * payload as f64 / line + ((count + 1) as f64).log2().ceil() * 8.0 * MIB as f64 / rate;
+        assert!((bound / expected - 1.0).abs() < 1e-3);
+        let site = LocalSite::prestaged(payload, MIB, card, hosts(count, card)).with_neighbours(Neighbours::Number(10));
+        let spread = run(&site.behind_line(line, 0.0), payload, MIB);
+        let seconds = spread.makespan_seconds();
+        println!("line {line}: {seconds:.1} s, bound {bound:.1}: {:.4}", seconds / bound);
+        assert_eq!(spread.wan_bytes, payload, "the payload crosses the line once");
+        assert!(seconds >= bound && seconds <= 1.03 * bound, "{seconds} s, bound {bound}");
+    }
+}
+
+/// Hosts that lack something at a moment, where hosts come one after another and go so long after they are complete.
+fn lacking_at(seconds: f64, lingers: f64) -> usize {
+    // 4 frames of 1 MiB; the station sends 10 frames a second, 3 hosts come in the time of two of them.
+    let (frames, frame) = (4, MIB);
+    let card = Card::new(8.0 * MIB as f64 * 10.0, 8.0 * MIB as f64 * 40.0);
+    let station = Card::new(8.0 * MIB as f64 * 2.0, 8.0 * MIB as f64 * 40.0);
+    let arrivals = (0..600).map(|number| LocalHost::new(card, f64::from(number) * 0.25)).collect();
+    let site = LocalSite::prestaged(frames * frame, frame, station, arrivals).lingering(lingers).seeded(9);
+    let spread = run(&site, frames * frame, frame);
+    let arrived = (0..600).filter(|number| f64::from(*number) * 0.25 <= seconds);
+    let ready: Vec<f64> = spread.ready_seconds().map(|at| at.unwrap_or(f64::INFINITY)).collect();
+    arrived.filter(|number| ready[*number as usize] > seconds).count()
+}
+
+#[test]
+fn without_lingering_hosts_pile_up_and_with_it_they_do_not() {
+    // Hajek, Zhu: the station's rate (2 frames a second) is below the arrivals (4 hosts a second).
+    let (early, late) = (lacking_at(50.0, 0.0), lacking_at(145.0, 0.0));
+    let (early_linger, late_linger) = (lacking_at(50.0, 30.0), lacking_at(145.0, 30.0));
+    println!("waiting at 50 s and 145 s: {early}, {late}; with lingering {early_linger}, {late_linger}");
+    assert!(late_linger <= 20 && early_linger <= 20, "{early_linger}, {late_linger}");
+    assert!(late > early && late > 5 * late_linger.max(1), "{early}, {late}, with lingering {late_linger}");
+}
