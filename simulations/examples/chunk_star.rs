@@ -2,7 +2,7 @@
 //! test).
 //!
 //! `cargo run --release -p branchline-simulations --example chunk_star -- [key=value...]`, where the keys are `hosts`,
-//! `frames`, `frame_kib`, `up` and `down` (Mbit/s of every card), `neighbours` (0: all), `upload` and `push` (slots; 0: by
+//! `frames`, `frame_kib`, `up` and `down` (Mbit/s of every host's card), `server` (Mbit/s of the station's; 0: as the hosts'), `neighbours` (0: all), `upload` and `push` (slots; 0: by
 //! the link), `seeds` and `line` (Mbit/s into the site; 0: the station holds everything).
 #![forbid(unsafe_code)]
 use std::{collections::BTreeMap, env, error::Error, time::Instant};
@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let frame = figure("frame_kib", 1024.0) as u64 * 1024;
     let (up, down) = (figure("up", 100.0) * 1e6, figure("down", 1000.0) * 1e6);
     let card = Card::new(up, down);
+    let server = Some(figure("server", 0.0) * 1e6).filter(|server| *server > 0.0);
+    let station = server.map_or(card, |server| Card::new(server, server));
     let mut content = Content::new(frames * frame, frame)?;
     let (upload_slots, push_slots) = (figure("upload", 0.0) as u16, figure("push", 0.0) as u16);
     if upload_slots > 0 {
@@ -35,8 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         number => Neighbours::Number(number),
     };
     let bound = frames as f64 + (hosts as f64).log2().floor();
+    // Kumar and Ross, in rounds of a host.
+    let server = server.unwrap_or(up);
+    let fluid = (frames as f64 * up / down).max(frames as f64 * up / server);
+    let fluid = fluid.max(hosts as f64 * frames as f64 * up / (server + hosts as f64 * up));
     for seed in 0..figure("seeds", 3.0) as u64 {
-        let mut site = LocalSite::prestaged(frames * frame, frame, card, vec![LocalHost::new(card, 0.0); hosts])
+        let mut site = LocalSite::prestaged(frames * frame, frame, station, vec![LocalHost::new(card, 0.0); hosts])
             .with_neighbours(neighbours)
             .seeded(seed);
         let line = figure("line", 0.0) * 1e6;
@@ -47,11 +53,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         let spread = chunk::spread(&site, &content);
         let seconds = begun.elapsed().as_secs_f64();
         let rounds = spread.makespan_seconds() / (8.0 * frame as f64 / up);
+        let mut ready: Vec<f64> = spread.ready_seconds().flatten().map(|at| at / (8.0 * frame as f64 / up)).collect();
+        ready.sort_by(f64::total_cmp);
+        let at = |share: f64| ready.get((ready.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
+        println!("hosts complete: first {:.2}, half {:.2}, 90 % {:.2}", at(0.0), at(0.5), at(0.9));
         let each = hosts as f64 * frames as f64;
         println!(
-            "seed {seed}: {rounds:.2} rounds, bound {bound}, ratio {:.4}; wasted {:.4}; {:.1} inputs and {:.2} us per host \
+            "seed {seed}: {rounds:.2} rounds, M + floor(log2 N) {bound}, ratio {:.4}; fluid minimum {fluid:.2}, ratio {:.4}; \
+             wasted {:.4}; {:.1} inputs and {:.2} us per host \
              and frame, {:.2} million inputs/s",
             rounds / bound,
+            rounds / fluid,
             spread.wasted_bytes as f64 / (each * frame as f64),
             spread.inputs as f64 / each,
             seconds * 1e6 / each,

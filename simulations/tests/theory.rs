@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod book {
+    pub mod resolutions;
     pub mod rollout;
     pub mod sessions;
     pub mod spread;

@@ -81,6 +81,12 @@ impl PeerSet {
         Some(first)
     }
 
+    /// A member of `self`, within `also` and outside `but`, each as likely as the other.
+    pub fn choose(&self, also: &Self, but: &Self, random: &mut SplitMix) -> Option<PeerKey> {
+        let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
+        choose_word(self.words(), member, random).map(|position| PeerKey(position as u16))
+    }
+
     /// The first member of `self`, within `also` and outside `but`, that comes after `cursor`, in a circle.
     pub fn next_after(&self, cursor: PeerKey, also: &Self, but: &Self) -> Option<PeerKey> {
         let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
@@ -167,10 +173,29 @@ impl Rarity {
     }
 }
 
-/// A member of `candidates`: the first at or after a random place, in a circle.
+/// A member of `candidates`, each as likely as the other.
 pub(super) fn choose(candidates: &[u64], random: &mut SplitMix) -> Option<u32> {
-    let start = random.below((candidates.len() * 64) as u32);
-    next_in_circle(candidates, start)
+    choose_word(candidates.len(), |number| candidates[number], random)
+}
+
+/// The same over words that are made as they are needed. The first member at a random place or after it would be
+/// quicker, but what follows a gap would be chosen more often, and by everybody.
+fn choose_word(words: usize, word: impl Fn(usize) -> u64, random: &mut SplitMix) -> Option<u32> {
+    let count: u32 = (0..words).map(|number| word(number).count_ones()).sum();
+    if count == 0 {
+        return None;
+    }
+    let mut left = random.below(count);
+    for number in 0..words {
+        let mut members = word(number);
+        let here = members.count_ones();
+        if left < here {
+            (0..left).for_each(|_| members &= members - 1);
+            return Some(number as u32 * 64 + members.trailing_zeros());
+        }
+        left -= here;
+    }
+    None
 }
 
 /// The first member of `set` at or after `start`, in a circle.
@@ -192,6 +217,26 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_choice_is_as_likely_as_any_other() {
+        // Gaps of many lengths, over several words.
+        let members = [3u16, 4, 5, 60, 70, 71, 190];
+        let (mut set, mut words) = (PeerSet::default(), [0u64; 3]);
+        for member in members {
+            set.insert(PeerKey(member));
+            words[usize::from(member / 64)] |= 1 << (member % 64);
+        }
+        let (mut random, mut peers, mut frames) = (SplitMix::new(1), BTreeMap::new(), BTreeMap::new());
+        for _ in 0..70_000 {
+            *peers.entry(set.choose(&set, &PeerSet::default(), &mut random).unwrap().0).or_insert(0u32) += 1;
+            *frames.entry(choose(&words, &mut random).unwrap() as u16).or_insert(0u32) += 1;
+        }
+        for counts in [peers, frames] {
+            assert_eq!(counts.keys().copied().collect::<Vec<_>>(), members);
+            assert!(counts.values().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_peer_set_is_a_set(steps: Vec<(bool, u16)>, cursor in 0u16..300) {
@@ -211,6 +256,9 @@ mod tests {
             let next = model.range(PeerKey(cursor.0 + 1)..).next().or_else(|| model.iter().next()).copied();
             prop_assert_eq!(set.next_after(cursor, &set, &none), next);
             prop_assert_eq!(set.next_after(cursor, &set, &set), None);
+            prop_assert_eq!(set.choose(&set, &set, &mut SplitMix::new(3)), None);
+            let chosen = set.choose(&set, &none, &mut SplitMix::new(3));
+            prop_assert!(chosen.map_or(model.is_empty(), |peer| model.contains(&peer)));
             prop_assert_eq!(set.pop(), model.pop_first());
         }
 

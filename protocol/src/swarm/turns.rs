@@ -59,12 +59,14 @@ impl Swarm {
     fn next_turn(&mut self) -> Option<(PeerKey, PackKey)> {
         let mut position = 0;
         while let Some(key) = self.feeding.get(position).copied() {
-            let start = PeerKey(self.random.below(self.peers.len() as u32) as u16);
             let Some(state) = self.packs.get_mut(usize::from(key.0)).and_then(Option::as_deref_mut) else {
                 self.feeding.remove(position);
                 continue;
             };
-            while let Some(peer) = state.hungry.next_after(start, &self.inside, &self.upload_busy) {
+            while let Some(one) = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random) {
+                // Of two at random the one that has less: a single one at random leaves some behind.
+                let other = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random).unwrap_or(one);
+                let peer = if state.held_by(other) < state.held_by(one) { other } else { one };
                 if state.has_for(peer) {
                     return Some((peer, key));
                 }
@@ -228,6 +230,11 @@ impl PackState {
     /// After how long without a frame neighbours are asked out of turn.
     fn probe_after(&self) -> u64 {
         PROBE_MIN.max(patience(self.length_of(0)))
+    }
+
+    /// How many frames a neighbour is known to have.
+    fn held_by(&self, peer: PeerKey) -> u32 {
+        self.row(peer).iter().map(|word| word.count_ones()).sum()
     }
 
     /// Whether a neighbour lacks something that it was shown here.
