@@ -1,10 +1,10 @@
 //! Turns: who is served next is the holder's choice, which frame the receiver's.
 //!
-//! A node that has a free slot offers a turn to a neighbour that lacks something it has, chosen at random; the neighbour
-//! answers at once with the rarest frame it lacks at that moment, or passes. So no uplink is idle while a neighbour
-//! lacks what it could send, no request waits in a queue, and no frame is committed before it can be sent. In a star of
-//! 500 hosts with ten neighbours each this comes within 6 % of the bound; requests that queue, one for each neighbour,
-//! stay 19 % above it (`docs/src/decisions/turns.md`).
+//! A node that has a free slot offers a turn to a neighbour that lacks something it has, the needier of two chosen at
+//! random; the neighbour answers at once with the rarest frame it lacks at that moment, or passes. So no uplink is idle
+//! while a neighbour lacks what it could send, no request waits in a queue, and no frame is committed before it can be
+//! sent. In a star of 500 hosts with ten neighbours each this comes within 6 % of the bound; requests that queue, one for
+//! each neighbour, stay 19 % above it (`docs/src/decisions/turns.md`).
 use super::{
     interface::{PackKey, PeerKey, SwarmOutput, Word},
     peers::patience,
