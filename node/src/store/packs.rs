@@ -120,6 +120,18 @@ impl PackFile {
         Ok(file)
     }
 
+    /// For operators who wonder after a crash: nothing of this is fetched again (R72).
+    fn say_what_is_kept(&self) {
+        let kept = lock(&self.state).kept.clone();
+        if (1..self.pack.frames()).contains(&kept.count()) {
+            let lengths = (0..self.pack.frames())
+                .filter(|index| kept.contains(*index))
+                .map(|index| self.pack.frame_length(index));
+            let (kept_bytes, length_bytes) = (lengths.sum::<u64>(), self.pack.length());
+            tracing::info!(pack = %self.pack.id(), kept_bytes, length_bytes, "a pack goes on from what is kept");
+        }
+    }
+
     fn scan(&self) -> Bitmap {
         let mut found = Bitmap::new(self.pack.frames());
         for (index, entry) in (0..).zip(&self.pack.manifest().chunks) {
@@ -236,7 +248,10 @@ impl PackStore {
                 PackFile::open(&files, directory, Arc::new(pack))
             };
             match read() {
-                Ok(file) => drop(packs.insert(file.pack.id(), Arc::new(file))),
+                Ok(file) => {
+                    file.say_what_is_kept();
+                    packs.insert(file.pack.id(), Arc::new(file));
+                }
                 Err(error) => tracing::warn!(%error, "a pack is left out"),
             }
         }
