@@ -1,21 +1,24 @@
 """tests/bench idle: what nodes of a site cost that have nothing to do.
 
-Real nodes in the site lab, joined, surveyed, holding one pack each; then nothing happens for a
-while. Prints resident memory at begin and end and the processor time, of the station and of the
-worst host, or JSON on the last line: {"results": [{"node", "rss_bytes_begin", "rss_bytes_end",
-"peak_bytes", "core_percent", "threads"}]}.
+Real nodes in the site lab, joined, surveyed; all hosts ask for one pack at once, and when everybody
+holds it nothing happens for a while. Prints resident memory at begin and end (and how much of it
+is anonymous: not the program's text), connections on both planes and the processor time, or JSON on
+the last line: {"results": [{"node", "rss_bytes_begin", "rss_bytes_end", "anonymous_bytes",
+"peak_bytes", "core_percent", "threads", "control_connections", "bulk_connections"}]}. Of more than
+eight hosts the table shows the median and the worst of each column.
 """
 
 import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 
 from nodes import Branchline, ask
-from site_lab import BenchError, CongestionControl, Site, processor_seconds, say
+from site_lab import BenchError, CongestionControl, NeighbourTable, Site, processor_seconds, say
 from spread import table, write_payload
 
 
@@ -47,27 +50,45 @@ def measure(options, nodes):
     results = []
     for process in nodes.processes:
         (begin, used, resident), (end, used_then, resident_then) = before[process.machine], sample(process)
+        addresses = ask(nodes.home(process.machine), "status")["addresses"]
+        port = lambda plane: int(addresses[plane].rpartition(":")[2])
         results.append({
             "node": process.machine, "rss_bytes_begin": resident, "rss_bytes_end": resident_then,
-            "peak_bytes": process.memory_bytes("VmHWM"),
+            "anonymous_bytes": process.memory_bytes("RssAnon"), "peak_bytes": process.memory_bytes("VmHWM"),
             "core_percent": round(100 * (used_then - used) / (end - begin), 3), "threads": threads(process),
+            "control_connections": process.connections(port("control")),
+            "bulk_connections": process.connections(port("bulk")),
         })
     return results
+
+
+def summary(results):
+    """Rows for people: of many hosts the median and the worst."""
+    hosts = [row for row in results if row["node"].startswith("host") and row["node"] != "headquarters"]
+    if len(hosts) <= 8:
+        return results
+    rows = [row for row in results if row not in hosts]
+    for name, pick in (("median host", statistics.median), ("worst host", max)):
+        rows.append({"node": name, **{key: pick([row[key] for row in hosts]) for key in hosts[0] if key != "node"}})
+    return rows
 
 
 def bench(options):
     directory = tempfile.mkdtemp(prefix="idle-", dir=options.directory)
     try:
-        with CongestionControl("cubic"), Site(options.name, options.hosts, options.rate, False) as site:
+        with CongestionControl("cubic"), NeighbourTable(options.hosts), \
+                Site(options.name, options.hosts, options.rate, False) as site:
             nodes = Branchline(site, os.path.join(directory, "nodes"), os.environ["BRANCHLINE_BINARY"], "warn", None)
             payload = os.path.join(directory, "payload.tar")
             write_payload(payload, options.size << 20, 1)
             try:
                 nodes.set_up([payload])
                 nodes.prepare(0, payload)
+                start = time.monotonic()
                 nodes.go()
                 while len(nodes.finished()) < options.hosts:
                     time.sleep(0.1)
+                say(f"all {options.hosts} hosts asked at once and have the pack after {time.monotonic() - start:.1f} s")
                 nodes.until(nodes.is_calm, "calm")
                 say("all is calm; measuring")
                 return measure(options, nodes)
@@ -85,7 +106,7 @@ def main():
         results = bench(options)
     except BenchError as error:
         sys.exit(f"idle: {error}")
-    print(json.dumps({"results": results}) if options.json else table(results))
+    print(json.dumps({"results": results}) if options.json else table(summary(results)))
 
 
 if __name__ == "__main__":

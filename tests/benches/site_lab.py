@@ -48,6 +48,35 @@ class CongestionControl:
             raise BenchError(f"the kernel does not let a namespace use {self.name}: {error}") from error
 
 
+class NeighbourTable:
+    """Room for every pair that talks: the kernel's table of link addresses is one for all namespaces, 1024 by default."""
+
+    paths = [f"/proc/sys/net/ipv4/neigh/default/gc_thresh{number}" for number in (1, 2, 3)]
+
+    def __init__(self, hosts):
+        self.entries = 1024 + 64 * hosts
+        self.before = []
+
+    def __enter__(self):
+        for path in reversed(self.paths):
+            with open(path, encoding="ascii") as file:
+                self.before.append((path, int(file.read())))
+        for path, entries in self.before:
+            self.write(path, max(entries, self.entries))
+
+    def __exit__(self, *_why):
+        for path, entries in reversed(self.before):
+            self.write(path, entries)
+
+    @staticmethod
+    def write(path, entries):
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(str(entries))
+        except OSError as error:
+            raise BenchError(f"the kernel's neighbour table cannot be made larger ({path}): {error}") from error
+
+
 def processor_seconds(stat):
     """Seconds of one /proc/PID/stat, with those of children that have ended."""
     return sum(int(field) for field in stat.rpartition(")")[2].split()[11:15]) / TICKS
@@ -67,6 +96,13 @@ class Process:
 
     def ended(self):
         return self.popen.poll() is not None
+
+    def connections(self, port):
+        """Established TCP connections of the machine's network from or to a port."""
+        with open(f"/proc/{self.pid}/net/tcp", encoding="ascii") as file:
+            rows = [line.split() for line in file.readlines()[1:]]
+        ends = lambda row: {int(end.rpartition(":")[2], 16) for end in row[1:3]}
+        return sum(1 for row in rows if row[3] == "01" and port in ends(row))
 
     def memory_bytes(self, what="VmRSS"):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
