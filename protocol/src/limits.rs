@@ -156,6 +156,8 @@ pub const BULK_QUEUE_MAX: usize = 1024;
 pub const BULK_UNSENT_BYTES_MAX: u32 = 32 << 10;
 /// Bytes of received frames, over all connections, that wait for the swarm machine; readers pause beyond it.
 pub const BULK_INBOX_BYTES_MAX: usize = 8 << 20;
+/// Bytes of frames that a node keeps in memory while more come, for those who ask for them next.
+pub const RECENT_FRAMES_BYTES: usize = 8 << 20;
 /// Threads of one node that read, hash and write frames.
 pub const STORE_THREADS: usize = 2;
 /// Peers times packs that one node's accounts tell apart.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    framing::{LinkStream, read_message, write_frame, write_message},
+    framing::{LinkStream, read_message, write_frame, write_message, write_messages},
     links::{Inbound, Served},
     pool::{FrameSource, StorePool},
     shaper::Lane,
@@ -37,6 +37,8 @@ pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence on a connection; pings keep idle ones alive.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// Messages that are written at once.
+const MESSAGES_AT_ONCE: usize = 16;
 
 /// Why there is no connection, or none any more.
 #[derive(Debug, Error)]
@@ -207,14 +209,19 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading: Option<(FrameOrder, oneshot::Receiver<Read>)> = None;
+        let mut waiting = Vec::new();
         let why = loop {
             let off = self.lane.is_off();
             let done = tokio::select! {
                 biased;
-                message = self.messages.recv() => match message {
-                    Some(message) => write_message(&mut self.stream, &message).await,
-                    None => return,
-                },
+                count = self.messages.recv_many(&mut waiting, MESSAGES_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let written = write_messages(&mut self.stream, &waiting).await;
+                    waiting.clear();
+                    written
+                }
                 // Messages and pings go on while the line is off; only frames wait.
                 () = self.lane.rates_changed(), if off => Ok(()),
                 Some((order, read)) = finished(&mut reading), if reading.is_some() && !off => {
@@ -235,6 +242,11 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
     }
 
     fn read(&self, order: FrameOrder) -> (FrameOrder, oneshot::Receiver<Read>) {
+        if let Some(bytes) = self.source.recent(order.pack, order.index) {
+            let (answer, receiver) = oneshot::channel();
+            let _ = answer.send(Ok(bytes));
+            return (order, receiver);
+        }
         let source = Arc::clone(&self.source);
         (order, self.pool.ask(move || source.frame(order.pack, order.index)))
     }

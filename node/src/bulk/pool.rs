@@ -1,14 +1,20 @@
-//! The threads that read, hash and write frames, so that the event loop never does.
+//! The threads that read, hash and write frames, so that the event loop never does; and the frames that came last, in
+//! memory.
 //!
 //! Few and lasting: the runtime's pool for blocking work would start a thread for each frame that waits, and each keeps
 //! memory of its own. What queues here is bounded by those who ask: the machine's bytes at the store, the upload slots.
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
-use branchline_protocol::{ids::PackId, limits::STORE_THREADS};
+use branchline_protocol::{
+    ids::PackId,
+    limits::{RECENT_FRAMES_BYTES, STORE_THREADS},
+};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -16,15 +22,86 @@ use crate::store::packs::{PackStore, PackStoreError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// After so long without a new frame none is kept in memory.
+const RECENT_AGE: Duration = Duration::from_secs(10);
+
 /// Where frames that are to be sent come from.
 pub(super) trait FrameSource: Send + Sync {
     /// One frame, as it lies in the pack. May block.
     fn frame(&self, pack: PackId, index: u32) -> Result<Bytes, PackStoreError>;
+
+    /// The frame, where it is in memory and proved. Does not block.
+    fn recent(&self, _pack: PackId, _index: u32) -> Option<Bytes> {
+        None
+    }
 }
 
-impl FrameSource for PackStore {
+/// The store, and in memory the frames that came last: what is new here is what neighbours ask for next, and need be
+/// neither read nor hashed again.
+#[derive(Clone)]
+pub(super) struct RecentFrames {
+    store: PackStore,
+    recent: Arc<Mutex<Recent>>,
+}
+
+#[derive(Default)]
+struct Recent {
+    frames: VecDeque<(PackId, u32, Bytes)>,
+    bytes: usize,
+    last: Option<Instant>,
+}
+
+impl Recent {
+    fn shorten(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some((_, _, bytes)) = self.frames.pop_front() else { return };
+            self.bytes -= bytes.len();
+        }
+    }
+}
+
+impl RecentFrames {
+    /// Nothing in memory yet.
+    pub fn new(store: PackStore) -> Self {
+        Self { store, recent: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a frame that proves itself, and keeps it for those who ask.
+    ///
+    /// # Errors
+    /// It is not the manifest's, or the disk fails.
+    pub fn write(&self, pack: PackId, index: u32, bytes: Vec<u8>) -> Result<(), PackStoreError> {
+        self.store.write_frame(pack, index, &bytes)?;
+        let mut recent = self.lock();
+        recent.bytes += bytes.len();
+        recent.frames.push_back((pack, index, Bytes::from(bytes)));
+        recent.last = Some(Instant::now());
+        recent.shorten(RECENT_FRAMES_BYTES);
+        Ok(())
+    }
+
+    /// Gives the memory back where nothing has come for a while.
+    pub fn tidy(&self) {
+        let mut recent = self.lock();
+        if recent.last.take_if(|last| last.elapsed() > RECENT_AGE).is_some() {
+            *recent = Recent::default();
+        }
+    }
+}
+
+impl FrameSource for RecentFrames {
     fn frame(&self, pack: PackId, index: u32) -> Result<Bytes, PackStoreError> {
-        self.read_frame(pack, index).map(Bytes::from)
+        self.store.read_frame(pack, index).map(Bytes::from)
+    }
+
+    fn recent(&self, pack: PackId, index: u32) -> Option<Bytes> {
+        let recent = self.lock();
+        let found = recent.frames.iter().rev().find(|(of, number, _)| (*of, *number) == (pack, index));
+        found.map(|(_, _, bytes)| bytes.clone())
     }
 }
 
@@ -67,5 +144,45 @@ impl StorePool {
         let (answer, receiver) = oneshot::channel();
         self.run(move || drop(answer.send(work())));
         receiver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_last_is_in_memory_and_within_its_bound() {
+        let home = tempfile::tempdir().unwrap();
+        let store = PackStore::open(home.path()).unwrap();
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let raw: Vec<u8> = (0..3 * RECENT_FRAMES_BYTES / 2).map(|_| noise()).collect();
+        let source = PackStore::open(&home.path().join("source")).unwrap();
+        let pack = source.import("noise", raw.as_slice(), raw.len() as u64).unwrap();
+        let (recent, id) = (RecentFrames::new(store.clone()), pack.id());
+        store.add(&pack).unwrap();
+        let last = pack.frames() - 1;
+        for index in 0..=last {
+            recent.write(id, index, source.read_frame(id, index).unwrap()).unwrap();
+        }
+        assert_eq!(recent.recent(id, last).unwrap(), source.read_frame(id, last).unwrap());
+        assert_eq!(recent.recent(id, 0), None, "the first has made room");
+        assert_eq!(recent.frame(id, 0).unwrap(), source.read_frame(id, 0).unwrap());
+        assert!(recent.lock().bytes <= RECENT_FRAMES_BYTES);
+        let kept = recent.lock().frames.iter().map(|(_, _, bytes)| bytes.len()).sum::<usize>();
+        assert_eq!(recent.lock().bytes, kept);
+
+        let wrong = vec![0; pack.frame_length(0) as usize];
+        assert!(recent.write(id, 0, wrong).is_err());
+        assert_eq!(recent.recent(id, 0), None, "what does not prove itself is not kept");
+        recent.tidy();
+        assert!(recent.recent(id, last).is_some(), "not yet");
+        recent.lock().last = Instant::now().checked_sub(2 * RECENT_AGE);
+        recent.tidy();
+        assert_eq!((recent.recent(id, last), recent.lock().bytes), (None, 0));
     }
 }

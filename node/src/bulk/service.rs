@@ -28,7 +28,7 @@ use super::{
     handle::{BulkConfig, BulkEvent, Command},
     links::{Inbound, Links, Served},
     neighbourhood::Backoff,
-    pool::StorePool,
+    pool::{RecentFrames, StorePool},
     shaper::Shaper,
 };
 use crate::{
@@ -50,10 +50,10 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn write(self, store: &PackStore, pack: PackId, index: u32) -> Result<(), PackStoreError> {
+    fn write(self, store: &PackStore, recent: &RecentFrames, pack: PackId, index: u32) -> Result<(), PackStoreError> {
         let Self { raw, bytes } = self;
         if !raw {
-            return store.write_frame(pack, index, &bytes);
+            return recent.write(pack, index, bytes);
         }
         let missing = PackStoreError::Missing { pack, index };
         let known = store.pack(pack).ok_or(PackStoreError::Missing { pack, index })?;
@@ -61,13 +61,14 @@ impl Arrival {
         let frame = frame_of_chunk(entry, &bytes).map_err(PackStoreError::Corrupt)?;
         // Another zstd than the one that made the pack makes other frames of the same chunk: no fault of the sender.
         let frame = frame.ok_or(PackStoreError::Missing { pack, index })?;
-        store.write_frame(pack, index, &frame)
+        recent.write(pack, index, frame)
     }
 }
 
 pub(super) struct Service {
     pub documents: Documents,
     pub store: PackStore,
+    recent: RecentFrames,
     pub clock: Clock,
     pub fence: Arc<Mutex<Fence>>,
     pub links: Links,
@@ -109,6 +110,7 @@ impl Service {
         shaper: Shaper,
     ) -> Self {
         let authority = config.site.as_ref().and_then(|site| config.documents.authority(site));
+        let recent = RecentFrames::new(config.store.clone());
         let leased_bytes_max =
             authority.map_or(LEASED_BYTES_DEFAULT, |authority| authority.charter().limits.leased_bytes_max);
         Self {
@@ -118,10 +120,11 @@ impl Service {
             suggested: BTreeSet::new(),
             starving: 0,
             documents: config.documents,
-            store: config.store.clone(),
+            store: config.store,
             clock: config.clock,
             fence,
-            links: Links::new(Arc::new(config.store), pool.clone(), inbox.clone()),
+            links: Links::new(Arc::new(recent.clone()), pool.clone(), inbox.clone()),
+            recent,
             pool,
             site: config.site,
             tls,
@@ -356,9 +359,9 @@ impl Service {
             }
             NamedOutput::Store { pack, index, .. } => {
                 let Some(arrival) = self.arriving.take() else { return };
-                let store = self.store.clone();
+                let (store, recent) = (self.store.clone(), self.recent.clone());
                 self.off_loop(
-                    move || arrival.write(&store, pack, index),
+                    move || arrival.write(&store, &recent, pack, index),
                     move |result| Inbound::Stored { pack, index, result },
                 );
             }
@@ -460,6 +463,7 @@ impl Service {
     fn tick(&mut self, progress: &watch::Sender<Vec<Progress>>) {
         self.ticks += 1;
         self.mind_the_line();
+        self.recent.tidy();
         if self.ticks.is_multiple_of(RECHECK_TICKS) {
             self.judge_again();
         }

@@ -301,7 +301,7 @@ async fn answer_request(
             Some(sealed) => ControlAnswer::Survey(sealed),
             None => refused(RefusalKind::NotFound, "this node does not hold that survey"),
         },
-        ControlRequest::Manifest(pack) => match node.packs.manifest(pack) {
+        ControlRequest::Manifest(pack) => match node.packs.manifest(pack).await {
             Some(manifest) => ControlAnswer::Manifest(manifest),
             None => refused(RefusalKind::NotFound, "this node does not hold that manifest"),
         },

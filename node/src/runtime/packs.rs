@@ -32,6 +32,8 @@ mod updates;
 
 /// How often a manifest that nobody has yet is asked for again.
 const MANIFEST_RETRY: Duration = Duration::from_millis(500);
+/// How long a node that learns a manifest itself lets others wait for it: below the patience of a request.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the accounts are written to disk.
 const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -71,7 +73,24 @@ pub struct Packs {
     crossings: Arc<Mutex<BTreeMap<PackId, Crossing>>>,
     /// What came over WAN and LAN for the packs that were made from patches.
     by_patch: Arc<Mutex<BTreeMap<PackId, (u64, u64)>>>,
+    /// Manifests that this node is learning, and how many of its tasks do.
+    learning: Arc<watch::Sender<BTreeMap<PackId, u32>>>,
     clock: Clock,
+}
+
+/// A manifest is being learnt as long as this is held.
+pub struct Learning {
+    learning: Arc<watch::Sender<BTreeMap<PackId, u32>>>,
+    pack: PackId,
+}
+
+impl Drop for Learning {
+    fn drop(&mut self) {
+        self.learning.send_modify(|learning| match learning.get_mut(&self.pack) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(learning.remove(&self.pack)),
+        });
+    }
 }
 
 impl Packs {
@@ -114,6 +133,7 @@ impl Packs {
             leasing: Arc::default(),
             crossings: Arc::default(),
             by_patch: Arc::default(),
+            learning: Arc::new(watch::Sender::new(BTreeMap::new())),
             clock,
         };
         tokio::spawn(packs.clone().take_bulk_events(bulk_events));
@@ -189,8 +209,8 @@ impl Packs {
                 let _ = self.events.send(PackEvent::Complete { pack, wan_bytes, lan_bytes }).await;
                 continue;
             }
-            let packs = self.clone();
-            tokio::spawn(async move { packs.obtain(pack).await });
+            let (packs, learning) = (self.clone(), self.learn(pack));
+            tokio::spawn(async move { packs.obtain(pack, learning).await });
         }
     }
 
@@ -199,6 +219,7 @@ impl Packs {
     /// # Errors
     /// No room, or the disk fails; the error names the file.
     pub async fn prepare(&self, pack: PackId) -> Result<()> {
+        let _learning = self.learn(pack);
         let Some(known) = self.learn_manifest(pack).await else { return Ok(()) };
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.add(&known)).await??;
@@ -244,8 +265,20 @@ impl Packs {
         }
     }
 
-    /// The encoded manifest, where it is here.
-    pub fn manifest(&self, pack: PackId) -> Option<Vec<u8>> {
+    /// Lets whoever asks this node for the manifest wait for it, until what is given is dropped.
+    pub fn learn(&self, pack: PackId) -> Learning {
+        self.learning.send_modify(|learning| *learning.entry(pack).or_default() += 1);
+        Learning { learning: Arc::clone(&self.learning), pack }
+    }
+
+    /// The encoded manifest, where it is here or comes soon: a member that hears of a pack before its station has the
+    /// manifest would otherwise fetch it over the line, or come back half a second later.
+    pub async fn manifest(&self, pack: PackId) -> Option<Vec<u8>> {
+        let mut learning = self.learning.subscribe();
+        if self.store.pack(pack).is_none() {
+            let learnt = learning.wait_for(|learning| !learning.contains_key(&pack));
+            let _ = tokio::time::timeout(MANIFEST_PATIENCE, learnt).await;
+        }
         self.store.manifest(pack)
     }
 

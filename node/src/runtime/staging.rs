@@ -136,12 +136,15 @@ async fn stage(node: &Arc<Node>, pack: PackId, staging: Staging, here: bool) -> 
         let admitted = admitted.borrow();
         admitted.values().filter(|peer| is_member(peer)).map(|peer| peer.node).filter(|peer| *peer != own).collect()
     };
+    // Members ask the station for the manifest, and may be quicker than its own wish for it.
+    let learning = node.packs.learn(pack);
     let mut asked = JoinSet::new();
     for member in members {
         let mesh = node.mesh.clone();
         asked.spawn(async move { (member, mesh.request(member, ControlRequest::Stage { pack, staging }).await) });
     }
     bring(node, pack, staging).await?;
+    drop(learning);
     let mut answers = BTreeMap::new();
     while let Some(answer) = asked.join_next().await {
         let (member, answer) = answer?;

@@ -35,7 +35,7 @@ use branchline_protocol::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use super::Packs;
+use super::{Learning, Packs};
 use crate::store::{packs::PackStore, read_at::FileAt};
 
 /// After so long without a new byte of a patch the node gives it up.
@@ -119,8 +119,11 @@ impl Packs {
     }
 
     /// Gets a pack: by a patch where that is possible and allowed, else whole.
-    pub(super) async fn obtain(&self, pack: PackId) {
+    pub(super) async fn obtain(&self, pack: PackId, learning: Learning) {
+        let mut learning = Some(learning);
         if let Some(route) = self.route(pack) {
+            // Whoever needs the whole pack's manifest does not wait for the patch.
+            learning = None;
             match self.update(&route).await {
                 Ok(known) => {
                     // A half-fetched copy that the bulk plane knows is replaced.
@@ -143,6 +146,10 @@ impl Packs {
             }
         }
         if let Some(known) = self.learn_manifest(pack).await {
+            // The bulk plane does this as well, and tells of a disk that refuses; others wait for the manifest now.
+            let (store, manifest) = (self.store.clone(), Arc::clone(&known));
+            let _ = tokio::task::spawn_blocking(move || store.add(&manifest).map(drop)).await;
+            drop(learning);
             let _ = self.bulk.want(known).await;
         }
     }
