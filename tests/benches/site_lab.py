@@ -82,6 +82,13 @@ def processor_seconds(stat):
     return sum(int(field) for field in stat.rpartition(")")[2].split()[11:15]) / TICKS
 
 
+def machine_seconds():
+    """Processor seconds of this machine so far: (busy, all)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = [int(field) / TICKS for field in file.readline().split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
 class Process:
     """A tool's process in a machine of the lab."""
 

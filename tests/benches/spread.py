@@ -5,7 +5,9 @@ joining are done before the clock starts; every result is compared byte for byte
 not finish is an error. The runs of the tools alternate; the figures are medians over the runs.
 
 bound = (F/u)(1 + floor(log2 N)/M), F the file, M its pieces of 1 MiB, u = 0.956 of the shaped rate:
-the TCP goodput of one link of the lab (Mundinger, Weber, Weiss 2008). With --unequal, half of the
+the TCP goodput of one link of the lab (Mundinger, Weber, Weiss 2008). machine_busy is the part of this
+machine's processors that was busy while the clock ran, others_busy what of it neither seed, hosts nor
+headquarters used (the kernel's work for packets included). With --unequal, half of the
 hosts have a fifth of the rate, and the bound is the fluid minimum (Kumar, Ross 2006).
 """
 
@@ -21,11 +23,13 @@ import tempfile
 import time
 
 from nodes import Branchline
-from site_lab import BenchError, CongestionControl, Site, say
+from site_lab import BenchError, CongestionControl, NeighbourTable, Site, machine_seconds, say
 from tools import Aria2, Http, Libtorrent
 
 GOODPUT = 0.956
 PATIENCE = 1200
+# What the kernel does for packets belongs to no process, and the bench itself works a little.
+OTHERS_BUSY = 0.25
 KEYS = ["tool", "makespan_seconds", "p50_seconds", "bound_seconds", "ratio", "seed_upload_over_file",
         "cpu_seconds_per_gb", "wan_ratio"]
 
@@ -85,6 +89,7 @@ def measure(options, site, tool, run, payload):
     tool.prepare(run, payload)
     tool.must_run()
     processor, sent = site.processor_seconds(), site.sent_bytes("station")
+    machine = machine_seconds()
     start = time.time()
     tool.go()
     done = {}
@@ -95,6 +100,7 @@ def measure(options, site, tool, run, payload):
             raise BenchError(f"{tool.name}: {len(done)} of {len(site.hosts)} hosts are done after {PATIENCE} s")
         if int(time.time()) % 5 == 0:
             tool.must_run()
+    busy, total = (after - before for after, before in zip(machine_seconds(), machine))
     processor, sent = site.processor_seconds() - processor, site.sent_bytes("station") - sent
     wan_ratio = tool.wan_ratio()
     for host in site.hosts:
@@ -107,7 +113,11 @@ def measure(options, site, tool, run, payload):
         "makespan_seconds": times[-1], "p50_seconds": times[len(times) // 2], "bound_seconds": bound,
         "ratio": times[-1] / bound, "seed_upload_over_file": sent / length,
         "cpu_seconds_per_gb": processor / (len(site.hosts) * length / 1e9), "wan_ratio": wan_ratio,
+        "machine_busy": busy / total, "others_busy": (busy - processor) / total,
     }
+    if figures["others_busy"] > OTHERS_BUSY:
+        say(f"{figures['others_busy']:.0%} of the processors went to something else than the nodes: this machine is not "
+            "alone, and the figures of this run are worth little")
     if fast_bound:
         fast = max(moment - start for host, moment in done.items() if host not in site.slow)
         figures |= {"fast_makespan_seconds": fast, "fast_bound_seconds": fast_bound, "fast_ratio": fast / fast_bound}
@@ -150,7 +160,7 @@ def bench(options):
     directory = tempfile.mkdtemp(prefix="spread-", dir=options.directory)
     with CongestionControl(options.congestion_control):
         try:
-            with Site(options.name, options.hosts, options.rate, options.unequal) as site:
+            with NeighbourTable(options.hosts), Site(options.name, options.hosts, options.rate, options.unequal) as site:
                 found = site.facts["congestion_control"]
                 if found != options.congestion_control:
                     raise BenchError(f"the namespaces use {found}, not {options.congestion_control}")
@@ -182,7 +192,7 @@ def run_all(options, site, tools, directory, results):
             results.setdefault(tool.name, []).append(figures)
             say(f"run {run + 1} of {options.runs}, {tool.name}: {figures['makespan_seconds']:.2f} s, "
                 f"{figures['ratio']:.3f} of the bound; the seed sent {figures['seed_upload_over_file']:.2f} times the "
-                f"file; {figures['cpu_seconds_per_gb']:.2f} CPU-s/GB")
+                f"file; {figures['cpu_seconds_per_gb']:.2f} CPU-s/GB; processors {figures['machine_busy']:.0%} busy")
 
 
 def main():
