@@ -73,12 +73,25 @@ impl Line {
         let mut control = Background::new(BackgroundSetup { delay });
         while self.delay() == Some(delay) && self.is_inlet() {
             let begun = Instant::now();
+            let before = control.bytes_per_second();
             let (round_trip, _) = self.tell(Some(control.bytes_per_second())).await;
             let arrived = self.bandwidth.shaper().line_received_bytes();
             let rate = control.measured(self.clock.now().monotonic, round_trip, arrived, true);
             let queueing_microseconds = control.queueing_microseconds();
-            tracing::trace!(?round_trip, rate, ?queueing_microseconds, "background");
+            tracing::debug!(
+                round_trip_microseconds = round_trip.as_micros(),
+                queueing_microseconds,
+                step = ?control.step(),
+                rate,
+                arriving = control.arriving_bytes_per_second(),
+                peak = control.peak_bytes_per_second(),
+                "background on the line"
+            );
             self.bandwidth.note_background(Some(BackgroundNow { bytes_per_second: rate, queueing_microseconds }));
+            // A lower rate is told at once: others wait for it.
+            if rate < before {
+                continue;
+            }
             sleep(pause(control.peak_bytes_per_second()).saturating_sub(begun.elapsed())).await;
         }
     }

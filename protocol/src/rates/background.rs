@@ -8,8 +8,11 @@
 //! - The round trip is that of small messages on another connection, so it shows the line's queue and not what waits at
 //!   the sender. A flow of BBR keeps a queue of a few milliseconds only (median 5.8 ms at 20 Mbit/s), so the target is
 //!   3 ms and not 60; that the second least of some samples counts takes out the noise of busy machines.
-//! - Growth is exponential below what the line was seen to carry and slow near it: an idle line is in use again within
-//!   seconds, and the own queue stays below the target.
+//! - A queue may be the transfer's own. The first decrease asks: it is small, and a queue that goes away with it was
+//!   ours, the line is full. A queue that stays is others', and the rate is halved until it is gone.
+//! - Growth is exponential, and slow just after a decrease, so that a flow that is about to take what was freed gets
+//!   it. Near what a line that was full has carried, growth is a hundredth a second: the own queue is small when it is
+//!   seen, and the line is left alone most of the time.
 //! - The rate never runs ahead of what arrives: where the sender's own congestion control holds it back, that too is a
 //!   sign that the line is not free.
 use std::{collections::VecDeque, time::Duration};
@@ -17,7 +20,7 @@ use std::{collections::VecDeque, time::Duration};
 use crate::time::Monotonic;
 
 /// Round trips of which the second least counts: noise only ever adds, a queue is there in nearly all of them.
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 4;
 /// Fewest round trips after a decrease before the next decision.
 const SAMPLES_FRESH: usize = 3;
 /// The base delay is the least of so many minutes, so that a new route is learnt (RFC 6817, BASE_HISTORY).
@@ -30,15 +33,32 @@ const PEAK_SECONDS: u64 = 60;
 const FLOOR_BYTES_PER_SECOND: u64 = 16_384;
 /// The least rate as a part of what the line carries.
 const FLOOR_PART: u64 = 50;
-/// Growth per second, in thousandths, far below what the line carries.
-const GROWTH_FAR: u64 = 1_200;
-/// Growth per second, in thousandths, near it or where nothing is known, just after the last decrease,
-const GROWTH_NEAR: u64 = 80;
-/// and the time in which that doubles, up to the other.
+/// Growth per second, in thousandths, just after a decrease,
+const GROWTH_FIRST: u64 = 80;
+/// the time in which that doubles,
 const GROWTH_DOUBLES: Duration = Duration::from_millis(700);
+/// and what it doubles up to.
+const GROWTH_MAX: u64 = 1_200;
+/// The same near what a full line has carried: growth just after a decrease,
+const PROBE_FIRST: u64 = 10;
+/// and the time in which that doubles, so that a line that has become faster is learnt in half a minute.
+const PROBE_DOUBLES: Duration = Duration::from_secs(5);
 /// Near: above this part of what the line carries, in thousandths.
 const NEAR: u64 = 930;
-/// Where less than this part of the rate arrives, in thousandths, the rate does not grow.
+/// So long it is remembered that the line was full.
+const FULL_REMEMBERED: Duration = Duration::from_secs(60);
+/// Below this part of what the line carries, in thousandths, a transfer makes no queue.
+const FILLS: u64 = 750;
+/// The part of what arrives that is kept by the decrease that asks whose the queue is, in thousandths: it drains a
+/// quarter of the time until the answer, some 40 ms.
+const ASK_KEEPS: u64 = 750;
+/// The same where the delay is long,
+const ASK_KEEPS_LONG: u64 = 500;
+/// which is more than so many times the delay at which the transfer yields.
+const LONG: u64 = 5;
+/// A queue that is below this part of what it was, in thousandths, is draining.
+const DRAINING: u64 = 750;
+/// Where less than this part of the least rate in the window arrives, in thousandths, the rate does not grow.
 const ARRIVES: u64 = 850;
 
 /// What a controller is made from.
@@ -46,6 +66,38 @@ const ARRIVES: u64 = 850;
 pub struct BackgroundSetup {
     /// The queueing delay above which the transfer yields.
     pub delay: Duration,
+}
+
+/// What a measurement led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Too little has been measured since the start or the last decrease.
+    Waits,
+    /// There is a queue: the rate is lowered to see whether it is the transfer's own, or left while it drains.
+    Asks,
+    /// The queue is others': the rate is halved.
+    Yields,
+    /// No queue, but nothing more is asked for, or less arrives than may come.
+    Holds,
+    /// No queue.
+    Grows,
+}
+
+/// Whose queue it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    None,
+    /// Not known yet; how long it was, in microseconds, when it was last looked at.
+    Asked(u64),
+    Others,
+}
+
+/// How much had arrived at a time, and the rate that was told then.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Monotonic,
+    bytes: u64,
+    rate: u64,
 }
 
 /// Decides the rate of one transfer; see the module's description.
@@ -56,13 +108,24 @@ pub struct Background {
     /// The least round trip of each minute, newest last: the minute and microseconds.
     bases: VecDeque<(u64, u64)>,
     samples: VecDeque<u64>,
-    /// When how many bytes had arrived.
-    arrivals: VecDeque<(Monotonic, u64)>,
+    arrivals: VecDeque<Arrival>,
     /// The most that arrived per second in each tenth of [`PEAK_SECONDS`].
     peaks: VecDeque<(u64, u64)>,
     latest: Option<Monotonic>,
-    /// When the transfer last yielded.
-    yielded_at: Option<Monotonic>,
+    /// When there was last a queue,
+    queue_at: Option<Monotonic>,
+    /// and when there was last one that may be others'.
+    made_room_at: Option<Monotonic>,
+    /// Whether the next round trip was begun under the rate before.
+    is_stale: bool,
+    /// When a queue last showed that the line may have been full.
+    full_at: Option<Monotonic>,
+    /// Whether more than one queue showed it, or one that went away with the first decrease.
+    full_is_sure: bool,
+    queue: Queue,
+    step: Step,
+    arriving: Option<u64>,
+    queueing: Option<u64>,
 }
 
 impl Background {
@@ -76,7 +139,15 @@ impl Background {
             arrivals: VecDeque::new(),
             peaks: VecDeque::new(),
             latest: None,
-            yielded_at: None,
+            queue_at: None,
+            made_room_at: None,
+            is_stale: false,
+            full_at: None,
+            full_is_sure: false,
+            queue: Queue::None,
+            step: Step::Waits,
+            arriving: None,
+            queueing: None,
         }
     }
 
@@ -85,8 +156,22 @@ impl Background {
         self.rate
     }
 
-    /// The queueing delay as it is seen now, in microseconds; `None` until enough was measured.
+    /// Bytes per second that arrive; `None` until the first 400 ms are over.
+    pub fn arriving_bytes_per_second(&self) -> Option<u64> {
+        self.arriving
+    }
+
+    /// What the last measurement led to.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// The queueing delay as it was last seen, in microseconds; `None` until enough was measured.
     pub fn queueing_microseconds(&self) -> Option<u64> {
+        self.queueing
+    }
+
+    fn look_for_queue(&self) -> Option<u64> {
         let base = self.bases.iter().map(|(_, least)| *least).min()?;
         let mut sorted: Vec<u64> = self.samples.iter().copied().collect();
         sorted.sort_unstable();
@@ -104,13 +189,20 @@ impl Background {
         let elapsed = self.latest.map_or(Duration::ZERO, |before| now.since(before)).min(Duration::from_secs(1));
         self.latest = Some(now);
         self.note_round_trip(now, round_trip);
-        let arriving = self.note_arrival(now, arrived_bytes);
-        let Some(queueing) = self.queueing_microseconds() else { return self.rate };
-        if queueing > self.target {
-            self.yield_to_others(now, queueing, arriving);
-        } else if wanting {
-            self.grow(now, elapsed, arriving);
-        }
+        self.arriving = self.note_arrival(now, arrived_bytes);
+        let queueing = self.look_for_queue();
+        self.queueing = queueing.or(self.queueing);
+        self.step = match queueing {
+            None => Step::Waits,
+            Some(queueing) if queueing > self.target => self.lower(now, queueing),
+            Some(_) => {
+                if matches!(self.queue, Queue::Asked(_)) {
+                    (self.full_is_sure, self.made_room_at) = (true, None);
+                }
+                self.queue = Queue::None;
+                if wanting && self.keeps_up() { self.grow(now, elapsed) } else { Step::Holds }
+            }
+        };
         self.rate
     }
 
@@ -119,7 +211,9 @@ impl Background {
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back(round_trip);
+        if !std::mem::take(&mut self.is_stale) {
+            self.samples.push_back(round_trip);
+        }
         let minute = now.0 / 60_000_000;
         match self.bases.back_mut() {
             Some((of, least)) if *of == minute => *least = round_trip.min(*least),
@@ -132,16 +226,16 @@ impl Background {
 
     /// Bytes per second that arrive now; `None` until the window is full.
     fn note_arrival(&mut self, now: Monotonic, arrived_bytes: u64) -> Option<u64> {
-        self.arrivals.push_back((now, arrived_bytes));
-        while self.arrivals.get(1).is_some_and(|(at, _)| now.since(*at) >= ARRIVAL_WINDOW) {
+        self.arrivals.push_back(Arrival { at: now, bytes: arrived_bytes, rate: self.rate });
+        while self.arrivals.get(1).is_some_and(|arrival| now.since(arrival.at) >= ARRIVAL_WINDOW) {
             self.arrivals.pop_front();
         }
-        let (since, before) = *self.arrivals.front()?;
-        let time = now.since(since);
+        let first = *self.arrivals.front()?;
+        let time = now.since(first.at);
         if time < ARRIVAL_WINDOW {
             return None;
         }
-        let bytes = u128::from(arrived_bytes.saturating_sub(before)) * 1_000_000 / time.as_micros().max(1);
+        let bytes = u128::from(arrived_bytes.saturating_sub(first.bytes)) * 1_000_000 / time.as_micros().max(1);
         let rate = u64::try_from(bytes).unwrap_or(u64::MAX);
         let part = now.0 / (PEAK_SECONDS * 100_000);
         match self.peaks.back_mut() {
@@ -158,29 +252,66 @@ impl Background {
         FLOOR_BYTES_PER_SECOND.max(self.peak_bytes_per_second() / FLOOR_PART)
     }
 
-    /// At least a tenth less, at most half; then fresh round trips are waited for.
-    fn yield_to_others(&mut self, now: Monotonic, queueing: u64, arriving: Option<u64>) {
-        let above = (queueing - self.target).saturating_mul(1_000) / self.target;
-        let keep = 1_000 - (above / 4).clamp(100, 500);
-        let from = arriving.map_or(self.rate, |arriving| arriving.clamp(self.rate / 2, self.rate));
-        self.rate = (from.saturating_mul(keep) / 1_000).max(self.floor());
+    /// There is a queue: asks whose it is, waits while it drains, or makes room. Then fresh round trips are waited for.
+    fn lower(&mut self, now: Monotonic, queueing: u64) -> Step {
         self.samples.clear();
-        self.yielded_at = Some(now);
+        (self.queue_at, self.made_room_at, self.is_stale) = (Some(now), Some(now), true);
+        let (queue, rate) = match self.queue {
+            Queue::None if self.may_fill_the_line() => {
+                self.full_is_sure = self.full_recently(now);
+                self.full_at = Some(now);
+                let from = self.arriving.map_or(self.rate, |arriving| arriving.clamp(self.rate / 2, self.rate));
+                let keeps = if queueing > LONG * self.target { ASK_KEEPS_LONG } else { ASK_KEEPS };
+                (Queue::Asked(queueing), from.saturating_mul(keeps) / 1_000)
+            }
+            Queue::Asked(before) if queueing < before.saturating_mul(DRAINING) / 1_000 => {
+                (Queue::Asked(queueing), self.rate)
+            }
+            _ => {
+                if !self.full_is_sure && self.rate < self.peak_bytes_per_second() / 3 {
+                    // Others were here from the start: what arrived beside them says little about the line.
+                    self.full_at = None;
+                }
+                (Queue::Others, self.rate / 2)
+            }
+        };
+        (self.queue, self.rate) = (queue, rate.max(self.floor()));
+        if queue == Queue::Others { Step::Yields } else { Step::Asks }
     }
 
-    fn grow(&mut self, now: Monotonic, elapsed: Duration, arriving: Option<u64>) {
-        if arriving.is_none_or(|arriving| arriving < self.rate.saturating_mul(ARRIVES) / 1_000) {
-            return;
-        }
-        let far = self.rate < self.peak_bytes_per_second().saturating_mul(NEAR) / 1_000;
-        let growth = match self.yielded_at {
-            Some(at) if !far => {
-                let doublings = now.since(at).as_micros() / GROWTH_DOUBLES.as_micros();
-                (GROWTH_NEAR << doublings.min(8)).min(GROWTH_FAR)
-            }
-            _ => GROWTH_FAR,
+    fn full_recently(&self, now: Monotonic) -> bool {
+        self.full_at.is_some_and(|at| now.since(at) < FULL_REMEMBERED)
+    }
+
+    /// Whether the queue may be the transfer's own: not where the line was seen to carry much more than the rate, nor at
+    /// the least rate.
+    fn may_fill_the_line(&self) -> bool {
+        self.rate >= self.peak_bytes_per_second().saturating_mul(FILLS) / 1_000 && self.rate > 2 * self.floor()
+    }
+
+    /// Whether that arrives which was allowed: the least rate within the window, since each takes a while to be seen.
+    fn keeps_up(&self) -> bool {
+        let least = self.arrivals.iter().map(|arrival| arrival.rate).min().unwrap_or(0);
+        self.arriving.is_some_and(|arriving| arriving >= least.saturating_mul(ARRIVES) / 1_000)
+    }
+
+    fn grow(&mut self, now: Monotonic, elapsed: Duration) -> Step {
+        let near =
+            if self.full_recently(now) { self.peak_bytes_per_second().saturating_mul(NEAR) / 1_000 } else { u64::MAX };
+        let (first, doubles, since) = if self.rate < near {
+            (GROWTH_FIRST, GROWTH_DOUBLES, self.made_room_at)
+        } else {
+            (PROBE_FIRST, PROBE_DOUBLES, self.queue_at)
         };
+        let growth = since.map_or(GROWTH_MAX, |at| {
+            let doublings = now.since(at).as_micros() / doubles.as_micros();
+            (first << doublings.min(8)).min(GROWTH_MAX)
+        });
         let step = u128::from(self.rate) * u128::from(growth) * elapsed.as_micros() / 1_000_000_000;
-        self.rate = self.rate.saturating_add(u64::try_from(step).unwrap_or(u64::MAX)).max(self.floor());
+        let grown = self.rate.saturating_add(u64::try_from(step).unwrap_or(u64::MAX));
+        // Fast growth ends where the slow one begins.
+        let grown = if self.rate < near { grown.min(near) } else { grown };
+        self.rate = grown.max(self.floor());
+        Step::Grows
     }
 }

@@ -11,34 +11,70 @@ const PROBE: u64 = 50_000;
 /// The fluid moves in steps of this many microseconds.
 const STEP: u64 = 1_000;
 
-/// A line, what the sender under control has queued, and how much others keep queued.
+/// One flow of TCP that always has something to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    /// None.
+    Silent,
+    /// Keeps so many seconds of the line queued, whatever happens.
+    Greedy(f64),
+    /// Grows by a segment each round trip, and halves its window when the buffer overflows.
+    Reno { window: f64, halved_at: u64 },
+    /// Paces at the most it was served, by turns 25 % faster and slower; its window is twice what it needs.
+    Bbr { served: [f64; 10], round: usize, round_began: u64, served_in_round: f64 },
+}
+
+impl Flow {
+    fn reno() -> Self {
+        Self::Reno { window: 10.0 * SEGMENT, halved_at: 0 }
+    }
+
+    fn bbr() -> Self {
+        Self::Bbr { served: [20.0 * SEGMENT / 0.01; 10], round: 0, round_began: 0, served_in_round: 0.0 }
+    }
+}
+
+const SEGMENT: f64 = 1_448.0;
+/// How often a measurement crosses the line's queue, as was measured.
+const CROSSINGS: f64 = 3.0;
+
+/// A line with a buffer, what the sender under control has queued, and what another flow has.
 struct Line {
     bytes_per_second: f64,
+    buffer_seconds: f64,
     round_trip_seconds: f64,
     noise_seconds: f64,
-    /// What a greedy flow keeps queued; 0 where there is none.
+    other: Flow,
     others_queued: f64,
+    /// Bytes per second that the other flow was served in the last step.
+    others_served: f64,
     queued: f64,
     arrived: f64,
     others_arrived: f64,
     now: u64,
     random: u64,
     control: Background,
+    /// The rate that the sender was told.
+    told: f64,
 }
 
 impl Line {
     fn new(megabits: f64, round_trip_ms: f64, noise_ms: f64) -> Self {
         Self {
             bytes_per_second: megabits * 125_000.0,
+            buffer_seconds: 0.05,
             round_trip_seconds: round_trip_ms / 1e3,
             noise_seconds: noise_ms / 1e3,
+            other: Flow::Silent,
             others_queued: 0.0,
+            others_served: 0.0,
             queued: 0.0,
             arrived: 0.0,
             others_arrived: 0.0,
             now: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             control: Background::new(BackgroundSetup { delay: Duration::from_millis(3) }),
+            told: 0.0,
         }
     }
 
@@ -51,30 +87,97 @@ impl Line {
         uniform * uniform * self.noise_seconds
     }
 
+    /// What the other flow sends in one step, and the window that it keeps to.
+    fn others_send(&mut self) -> f64 {
+        let step = STEP as f64 / 1e6;
+        let queue = (self.queued + self.others_queued) / self.bytes_per_second;
+        let round_trip = (self.round_trip_seconds + queue).max(step);
+        let in_flight = self.others_queued + self.others_served * self.round_trip_seconds;
+        match &mut self.other {
+            Flow::Silent => 0.0,
+            Flow::Greedy(seconds) => *seconds * self.bytes_per_second - self.others_queued,
+            Flow::Reno { window, .. } => {
+                *window += SEGMENT * step / round_trip;
+                (*window - in_flight).max(0.0)
+            }
+            Flow::Bbr { served, round, round_began, served_in_round } => {
+                *served_in_round += self.others_served * step;
+                let seconds = (self.now - *round_began) as f64 / 1e6;
+                if seconds >= round_trip {
+                    *round += 1;
+                    served[*round % 10] = *served_in_round / seconds;
+                    (*round_began, *served_in_round) = (self.now, 0.0);
+                }
+                let rate = served.iter().copied().fold(0.0, f64::max);
+                let gain = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0][*round % 8];
+                let window = (2.0 * rate * self.round_trip_seconds).max(4.0 * SEGMENT) + 3.0 * SEGMENT;
+                (rate * gain * step).min((window - in_flight).max(0.0))
+            }
+        }
+    }
+
     /// Lets time pass; gives what arrived of the controlled flow and of the others, as parts of what the line carries.
     fn run(&mut self, seconds: f64) -> (f64, f64) {
         let (before, others_before) = (self.arrived, self.others_arrived);
         let end = self.now + (seconds * 1e6) as u64;
         while self.now < end {
             let step = STEP as f64 / 1e6;
-            self.queued += self.control.bytes_per_second() as f64 * step;
+            self.queued += self.told * step;
+            self.others_queued += self.others_send();
             let (all, served) = (self.queued + self.others_queued, self.bytes_per_second * step);
             let served = served.min(all);
             let own = if all > 0.0 { served * self.queued / all } else { 0.0 };
             self.queued -= own;
+            self.others_queued -= served - own;
+            self.others_served = (served - own) / step;
             self.arrived += own;
-            // A greedy flow fills its queue up again at once.
             self.others_arrived += served - own;
+            self.overflow();
             self.now += STEP;
             if self.now.is_multiple_of(PROBE) {
                 let queue = (self.queued + self.others_queued) / self.bytes_per_second;
-                let delay = Duration::from_secs_f64(self.round_trip_seconds + queue + self.noise());
+                // The measurement brings the rate that was decided before it, and crosses the queue several times.
+                self.told = self.control.bytes_per_second() as f64;
+                let delay = Duration::from_secs_f64(self.round_trip_seconds + CROSSINGS * queue + self.noise());
                 self.control.measured(Monotonic(self.now), delay, self.arrived as u64, true);
             }
         }
         let carried = self.bytes_per_second * seconds;
         ((self.arrived - before) / carried, (self.others_arrived - others_before) / carried)
     }
+
+    fn end_the_other(&mut self) {
+        (self.other, self.others_queued, self.others_served) = (Flow::Silent, 0.0, 0.0);
+    }
+
+    fn overflow(&mut self) {
+        let (all, room) = (self.queued + self.others_queued, self.buffer_seconds * self.bytes_per_second);
+        if all <= room {
+            return;
+        }
+        let part = room / all;
+        (self.queued, self.others_queued) = (self.queued * part, self.others_queued * part);
+        if let Flow::Reno { window, halved_at } = &mut self.other
+            && (self.now - *halved_at) as f64 / 1e6 > self.round_trip_seconds + self.buffer_seconds
+        {
+            *window = (*window / 2.0).max(2.0 * SEGMENT);
+            *halved_at = self.now;
+        }
+    }
+}
+
+/// What a flow gets of the line within `seconds` with nobody beside it.
+fn alone(megabits: f64, round_trip: f64, flow: Flow, seconds: f64) -> f64 {
+    let mut line = Line::new(megabits, round_trip, 0.0);
+    line.other = flow;
+    let (mut others, mut at) = (0.0, 0.0);
+    while at < seconds {
+        // The controlled flow sends nothing to speak of.
+        line.control = Background::new(BackgroundSetup { delay: Duration::from_millis(3) });
+        others += line.run(0.5).1 * 0.5;
+        at += 0.5;
+    }
+    others / seconds
 }
 
 #[test]
@@ -88,13 +191,13 @@ fn it_takes_an_idle_line_yields_to_others_and_comes_back() {
             assert!(own > 0.85, "{what}: alone {own}");
             // BBR beside it keeps some milliseconds queued, a loss-based flow fills the buffer.
             for queue_ms in [6.0, 40.0] {
-                line.others_queued = line.bytes_per_second * queue_ms / 1e3;
+                line.other = Flow::Greedy(queue_ms / 1e3);
                 let (own, others) = line.run(20.0);
                 assert!(
                     others > 0.92 && own > 0.0,
                     "{what}: beside a queue of {queue_ms} ms own {own}, others {others}"
                 );
-                line.others_queued = 0.0;
+                line.end_the_other();
                 line.run(8.0);
                 let (own, _) = line.run(2.0);
                 assert!(own > 0.8, "{what}: back after 10 s: {own}");
@@ -105,13 +208,36 @@ fn it_takes_an_idle_line_yields_to_others_and_comes_back() {
 }
 
 #[test]
+fn flows_with_congestion_control_keep_nine_tenths_from_their_first_second_on() {
+    for (megabits, round_trip) in [(10.0, 0.1), (20.0, 0.1), (20.0, 20.0), (50.0, 10.0)] {
+        for flow in [Flow::reno(), Flow::bbr()] {
+            let gets = alone(megabits, round_trip, flow, 12.0);
+            // Whenever it begins, since the background's rate goes up and down.
+            for begins in [21.0, 22.7, 24.4, 26.1, 27.8] {
+                let mut line = Line::new(megabits, round_trip, 1.0);
+                line.run(begins);
+                line.other = flow;
+                let (own, others) = line.run(12.0);
+                let what =
+                    format!("{megabits} Mbit/s, {round_trip} ms, from {begins} s on, {flow:?} gets {gets} alone");
+                assert!(others > 0.9 * gets, "{what}: beside the background {others}, which has {own}");
+                line.end_the_other();
+                line.run(10.0);
+                let (own, _) = line.run(4.0);
+                assert!(own > 0.8, "{what}: back after 10 s: {own}");
+            }
+        }
+    }
+}
+
+#[test]
 fn it_comes_back_also_when_it_has_forgotten_the_line() {
     let mut line = Line::new(20.0, 0.1, 0.5);
     line.run(20.0);
-    line.others_queued = line.bytes_per_second * 0.006;
+    line.other = Flow::Greedy(0.006);
     line.run(180.0);
     assert!(line.control.peak_bytes_per_second() < 500_000, "after three minutes the peak is forgotten");
-    line.others_queued = 0.0;
+    line.end_the_other();
     line.run(8.0);
     let (own, _) = line.run(2.0);
     assert!(own > 0.8, "{own}");
@@ -126,6 +252,28 @@ fn a_line_that_becomes_slower_is_learnt() {
     let (own, _) = line.run(20.0);
     assert!(own > 0.75, "{own}");
     assert!(line.queued / line.bytes_per_second < 0.03, "{} s of queue", line.queued / line.bytes_per_second);
+}
+
+#[test]
+fn a_line_that_becomes_faster_is_learnt() {
+    let mut line = Line::new(20.0, 5.0, 0.5);
+    line.run(60.0);
+    line.bytes_per_second *= 5.0;
+    line.run(40.0);
+    let (own, _) = line.run(10.0);
+    assert!(own > 0.85, "{own}");
+}
+
+#[test]
+fn the_own_queue_stays_short_on_an_idle_line() {
+    let mut line = Line::new(20.0, 0.1, 0.5);
+    line.run(20.0);
+    let (mut longest, mut sum) = (0.0_f64, 0.0);
+    for _ in 0..20_000 {
+        sum += line.run(0.002).0;
+        longest = longest.max(line.queued / line.bytes_per_second);
+    }
+    assert!(longest < 0.008 && sum / 20_000.0 > 0.9, "{longest} s of queue, {} of the line", sum / 20_000.0);
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod rules;
 mod schedule;
 mod zone;
 
-pub use background::{Background, BackgroundSetup};
+pub use background::{Background, BackgroundSetup, Step};
 pub use bucket::{BURST, Limiter, Permit, TokenBucket};
 pub use rate::{ParseRateError, Rate};
 pub use rules::{BandwidthRules, BandwidthRulesError, HostLimits, LineLimits, RolloutLimit};
