@@ -102,6 +102,18 @@ impl Attacker {
     /// # Errors
     /// The address is taken, or the victim does not accept the station's honest hello.
     pub async fn start(key: &SigningKey, hello: Hello, victim: NodeId, address: NodeAddresses) -> Result<Self> {
+        let attacker = Self::connect(key, hello, victim, address)?;
+        match attacker.say_hello(&attacker.hello()).await? {
+            ControlAnswer::Hello(_) => Ok(attacker),
+            other => bail!("the station's own hello is not accepted: {other:?}"),
+        }
+    }
+
+    /// Connects to `victim` at `address` as whoever `key` is, listens at the addresses of `hello`, and says nothing yet.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub fn connect(key: &SigningKey, hello: Hello, victim: NodeId, address: NodeAddresses) -> Result<Self> {
         let own = hello.addresses.control;
         let script = Script { hello, documents: BTreeMap::new(), directive: None, surveys: BTreeMap::new() };
         let script = Arc::new(Mutex::new(script));
@@ -113,11 +125,7 @@ impl Attacker {
         let (commands, receiver) = mpsc::channel(16);
         let (report_sender, reports) = watch::channel(None);
         tokio::spawn(run(swarm, Arc::clone(&script), victim, receiver, report_sender));
-        let attacker = Self { script, commands, reports, victim };
-        match attacker.say_hello(&attacker.look(|script| script.hello.clone())).await? {
-            ControlAnswer::Hello(_) => Ok(attacker),
-            other => bail!("the station's own hello is not accepted: {other:?}"),
-        }
+        Ok(Self { script, commands, reports, victim })
     }
 
     fn look<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
