@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scenario = StarScenario { tuning, ..StarScenario::equal(1, hosts, frames, degree) };
     let mut star = Star::new(scenario.clone(), true)?;
     let report = star.run();
-    let rounds = report.makespan_microseconds() as f64 / 10_000.0;
+    let rounds = report.makespan_microseconds() as f64 / scenario.frame_microseconds as f64;
     let bound = scenario.bound_rounds();
     println!("{hosts} hosts, {frames} frames, degree {degree}: {} of them done", report.done_microseconds.len());
     println!("  {rounds:.1} rounds, bound {bound}, ratio {:.3}", rounds / bound as f64);

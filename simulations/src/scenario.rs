@@ -11,7 +11,7 @@ use crate::{
 pub struct SiteScenario {
     /// Fixes every random choice.
     pub seed: u64,
-    /// Hosts, 1 to 10: each is every other's neighbour.
+    /// Hosts, 1 to 10; each is every other's neighbour unless the hazards say otherwise.
     pub hosts: usize,
     /// How many of the last hosts headquarters denies.
     pub denied: usize,

@@ -2,7 +2,8 @@
 //!
 //! Each uplink carries one frame after the other, downlinks and the switch do not limit, messages take a fixed latency.
 //! That is the model of the closed form M + floor(log2 N) (Mundinger, Weber and Weiss 2008), so the machine can be held
-//! against it. Frames are events here, not bytes.
+//! against it, and so that inputs can be recorded and fed again (`examples/swarm_inputs.rs`). `capacity::chunk` is the world with
+//! receivers that limit, a line, and hosts that come and go.
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -29,8 +30,8 @@ pub struct StarScenario {
     pub frames: u32,
     /// Bytes of a frame.
     pub frame_bytes: u32,
-    /// How long one frame takes on each uplink, the seed's first, in microseconds; the last one counts for all others.
-    pub frame_microseconds: Vec<u64>,
+    /// How long one frame takes on an uplink, in microseconds.
+    pub frame_microseconds: u64,
     /// Neighbours of each node; as many as there are nodes for a full view.
     pub degree: usize,
     /// How long a message takes, in microseconds.
@@ -43,12 +44,8 @@ impl StarScenario {
     /// Equal uplinks on which a frame takes 10 ms, one frame at a time, and messages that take 10 microseconds.
     pub fn equal(seed: u64, hosts: usize, frames: u32, degree: usize) -> Self {
         let tuning = Tuning { upload_slots: 1, push_slots: 1, ..Tuning::default() };
-        let (frame_bytes, frame_microseconds) = (128 << 10, vec![10_000]);
+        let (frame_bytes, frame_microseconds) = (128 << 10, 10_000);
         Self { seed, hosts, frames, frame_bytes, frame_microseconds, degree, latency_microseconds: 10, tuning }
-    }
-
-    fn frame_time(&self, node: usize) -> u64 {
-        self.frame_microseconds.get(node).or(self.frame_microseconds.last()).copied().unwrap_or(1)
     }
 
     /// The fewest rounds in which any scheme is done where uplinks are equal: M + floor(log2 N).
@@ -118,7 +115,7 @@ const PACK: PackKey = PackKey(0);
 ///
 /// # Errors
 /// More frames, or longer ones, than a manifest may have.
-pub fn equal_pack(frames: u32, frame_bytes: u32) -> Result<Pack, ManifestError> {
+fn equal_pack(frames: u32, frame_bytes: u32) -> Result<Pack, ManifestError> {
     let entry = |number: u32| {
         let hash = Hash::of(&number.to_le_bytes());
         ChunkEntry { raw_hash: hash, raw_length: frame_bytes, frame_hash: hash, frame_length: frame_bytes }
@@ -232,7 +229,7 @@ impl Star {
                 SwarmOutput::ServeFrame { peer, index, .. } => {
                     self.nodes[number].uplink.push_back((peer, index));
                     if self.nodes[number].uplink.len() == 1 {
-                        self.at(self.now + self.scenario.frame_time(number), number, Event::Sent);
+                        self.at(self.now + self.scenario.frame_microseconds, number, Event::Sent);
                     }
                 }
                 SwarmOutput::Sync { pack } => self.at(self.now, number, Event::Input(SwarmInput::PackSynced { pack })),
@@ -259,7 +256,7 @@ impl Star {
         let Some((peer, index)) = self.nodes[number].uplink.pop_front() else { return };
         self.report.seed_frames += u64::from(number == 0);
         if !self.nodes[number].uplink.is_empty() {
-            self.at(self.now + self.scenario.frame_time(number), number, Event::Sent);
+            self.at(self.now + self.scenario.frame_microseconds, number, Event::Sent);
         }
         let (to, back) = self.nodes[number].ends[usize::from(peer.0)];
         let before = self.nodes[to as usize].swarm.have(PACK).is_some_and(|have| have.contains(index));

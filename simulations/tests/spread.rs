@@ -9,7 +9,7 @@ fn run(scenario: &StarScenario) -> (StarReport, f64) {
     let report = star.run();
     star.check_invariants();
     assert_eq!(report.done_microseconds.len(), scenario.hosts, "not everybody has everything");
-    let rounds = report.makespan_microseconds() as f64 / scenario.frame_microseconds[0] as f64;
+    let rounds = report.makespan_microseconds() as f64 / scenario.frame_microseconds as f64;
     let ratio = rounds / scenario.bound_rounds() as f64;
     assert!(ratio >= 0.999, "{rounds} rounds beat the bound of {}", scenario.bound_rounds());
     (report, ratio)

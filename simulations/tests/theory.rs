@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod book {
+    /// Whether a figure is within a share of the expected one.
+    pub fn near(found: f64, expected: f64, share: f64) {
+        assert!((found / expected - 1.0).abs() <= share, "{found} is not within {share} of {expected}");
+    }
+
     pub mod resolutions;
     pub mod rollout;
     pub mod sessions;

@@ -1,5 +1,8 @@
 //! The flow resolution fitted to the chunk resolution on samples of the same scenario, and its error on other samples.
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     chunk,
@@ -39,12 +42,12 @@ pub(crate) fn calibrate(
     let lines = uplink::share(rate(headquarters.uplink_bits_per_second), headquarters.concurrent_sites, &demands);
     let chosen = choose(plan, sites);
     let found: Vec<Mutex<Option<Sample>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
-    let total = chosen.len() as u64;
+    let (done, total) = (AtomicU64::new(0), chosen.len() as u64);
     workers.carry_out(chosen.len(), &|part| {
         let of = chosen[part];
         let sample = sample(plan, of, lines[of.number].clone());
         *engine::lock(&found[part]) = Some(sample);
-        progress(Progress { phase: Phase::Calibrate, done: part as u64 + 1, total });
+        progress(Progress { phase: Phase::Calibrate, done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
     });
     let samples: Vec<Sample> = found.iter().filter_map(|sample| engine::lock(sample).take()).collect();
     // Every other sample of an entry is for fitting, from the first on; the rest measures.

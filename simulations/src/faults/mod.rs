@@ -2,7 +2,7 @@
 //!
 //! A seed draws which faults there are, how strong they are and how large the site is, so that each seed turns another
 //! subset on. While the faults last nothing wrong may happen (safety). Then the faults stop for a core of the site, the
-//! rest stays dead, cut off or lying, and everybody in the core must get done in bounded time (liveness).
+//! rest stays dead, cut off or without room on its disk, and everybody in the core must get done in bounded time (liveness).
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -30,9 +30,7 @@ pub struct Hazards {
     pub liars: usize,
     /// What they do.
     pub lies: Lies,
-    /// Whether they go on when the faults stop for the core; otherwise they are cut off.
-    pub liars_stay: bool,
-    /// Hosts that are slow in everything.
+    /// Hosts that are slow in everything but the bulk plane.
     pub slow: usize,
     /// How much slower they are.
     pub slow_factor: u32,
@@ -132,7 +130,6 @@ impl Draw {
             absences: self.some(2),
             liars,
             lies: self.lies(),
-            liars_stay: false,
             slow: self.some(most.div_ceil(2)),
             slow_factor: u32::try_from(self.between(2, 20)).unwrap_or(2),
             moves: self.some(2),

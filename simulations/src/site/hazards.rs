@@ -28,8 +28,6 @@ pub(super) enum Fate {
     Dead,
     /// It reaches nobody any more.
     CutOff,
-    /// It goes on lying.
-    Lying,
     /// Its disk stays full.
     Full,
 }
@@ -68,6 +66,10 @@ impl Weather {
     /// Whether a host belongs to the core that is healed.
     pub fn is_core(&self, number: usize) -> bool {
         !self.outside.contains(&number)
+    }
+
+    fn healed(&self) -> bool {
+        self.fates.len() == self.outside.len() && !self.outside.is_empty()
     }
 }
 
@@ -350,7 +352,7 @@ impl SiteWorld {
         self.weather.full.contains(&who)
     }
 
-    /// Whether a process is slow in everything, and how much.
+    /// How much slower a host is in everything but the bulk plane.
     pub(super) fn slowness(&self, number: usize) -> u32 {
         if self.stormy() && self.weather.slow.contains(&number) { self.scenario.hazards.slow_factor.max(1) } else { 1 }
     }
@@ -420,7 +422,6 @@ impl SiteWorld {
         }
         for number in self.weather.outside.clone() {
             let fate = match self.chance.below(3) {
-                _ if self.weather.liars.contains(&number) && self.scenario.hazards.liars_stay => Fate::Lying,
                 _ if self.weather.liars.contains(&number) => Fate::CutOff,
                 0 => Fate::Dead,
                 1 => Fate::CutOff,
@@ -432,7 +433,6 @@ impl SiteWorld {
                 Fate::Dead => self.crash(Who::Host(number)),
                 Fate::CutOff => drop(self.cut_off([number].into())),
                 Fate::Full => drop(self.weather.full.insert(Who::Host(number))),
-                Fate::Lying => {}
             }
         }
         self.choose_neighbours();
@@ -480,11 +480,5 @@ impl SiteWorld {
             Happening::Directive(host, _) if self.is_deaf(host) => None,
             other => Some(other),
         }
-    }
-}
-
-impl Weather {
-    fn healed(&self) -> bool {
-        self.fates.len() == self.outside.len() && !self.outside.is_empty()
     }
 }

@@ -8,6 +8,7 @@ use branchline_protocol::{
     charter::Lease,
     content::Bitmap,
     ids::{NodeId, PackId},
+    machine::Deadline,
     time::Now,
 };
 use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup, LeaseDesk};
@@ -15,9 +16,13 @@ use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup,
 use super::{
     SiteWorld,
     happening::{Happening, Who},
+    station::StationNode,
     trust::{Trust, site_name},
 };
-use crate::world::driven::{Driven, Process};
+use crate::world::{
+    chance::Chance,
+    driven::{Driven, Process},
+};
 
 /// How long it takes until the station sees that a member came or went.
 const NOTICE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3));
@@ -165,7 +170,7 @@ impl SiteWorld {
     }
 }
 
-impl Process for super::station::StationNode {
+impl Process for StationNode {
     fn is_up(&self) -> bool {
         self.machine.is_up()
     }
@@ -183,8 +188,8 @@ impl Process for super::station::StationNode {
         self.leasing.desk.commit();
     }
 
-    fn deadline(&self) -> Option<branchline_protocol::machine::Deadline> {
-        branchline_protocol::machine::Deadline::earlier(self.machine.deadline(), self.leasing.desk.deadline())
+    fn deadline(&self) -> Option<Deadline> {
+        Deadline::earlier(self.machine.deadline(), self.leasing.desk.deadline())
     }
 
     fn handle_timeout(&mut self, now: Now) {
@@ -192,7 +197,7 @@ impl Process for super::station::StationNode {
         self.leasing.desk.handle_timeout(now);
     }
 
-    fn crash(&mut self, chance: &mut crate::world::chance::Chance) {
+    fn crash(&mut self, chance: &mut Chance) {
         self.machine.crash(chance);
         self.leasing.desk.crash(chance);
     }

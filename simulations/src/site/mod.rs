@@ -54,14 +54,7 @@ use crate::{
     recording::Recorder,
     replay::Trace,
     scenario::SiteScenario,
-    world::{
-        chance::Chance,
-        clock::Agenda,
-        driven::Process,
-        lan::Link,
-        router::{Router, SET_LIFETIME},
-        wan::Wan,
-    },
+    world::{chance::Chance, clock::Agenda, driven::Process, lan::Link, router::Router, wan::Wan},
 };
 
 /// How a run went.
@@ -132,9 +125,9 @@ impl SiteWorld {
         let mut plans = vec![PlanScript::over(&every[..1]), PlanScript::over(&every)];
         if scenario.hazards.updates > 0 {
             payloads.push(payload("update.tar".to_owned()));
-            let (update, before) = (payloads.len() - 1, payloads.len() - 1);
+            let update = payloads.len() - 1;
             let of = |first: usize| payloads[..first].iter().chain([&payloads[update]]).collect::<Vec<_>>();
-            plans.extend([PlanScript::over(&of(1)), PlanScript::over(&of(before))]);
+            plans.extend([PlanScript::over(&of(1)), PlanScript::over(&of(update))]);
         }
         let now = agenda.now();
         let mut world = Self {
@@ -473,9 +466,5 @@ impl SiteWorld {
 
     fn host_number(&self, node: NodeId) -> Option<usize> {
         self.hosts.iter().position(|host| host.node == node)
-    }
-
-    fn address_rest(&self) -> Duration {
-        SET_LIFETIME
     }
 }

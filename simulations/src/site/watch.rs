@@ -22,7 +22,7 @@ use crate::{
         queue::{self, QueueWatch},
         slots,
     },
-    world::driven::Process,
+    world::{driven::Process, router::SET_LIFETIME},
 };
 
 /// What the checkers remember.
@@ -94,7 +94,7 @@ impl SiteWorld {
     /// Looks at the router's table after any change of it.
     pub(super) fn watch_table(&mut self) {
         let now = self.agenda.now().monotonic;
-        let (rest, table, owners) = (self.address_rest(), self.router.own_mappings(), &self.owners);
+        let (rest, table, owners) = (SET_LIFETIME, self.router.own_mappings(), &self.owners);
         let owner = |inside| owners.get(&inside).copied().unwrap_or(usize::MAX);
         let check = self.watch.addresses.look(now, &table, owner, rest);
         self.watch.expect(check);
@@ -192,9 +192,13 @@ impl SiteWorld {
     }
 
     pub(super) fn watch_line(&mut self) {
-        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes() + self.watch.bytes_lost);
-        let check = line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max);
+        let check = self.line_is_bounded();
         self.watch.expect(check);
+    }
+
+    fn line_is_bounded(&self) -> Result<(), Violation> {
+        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes() + self.watch.bytes_lost);
+        line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max)
     }
 
     fn outcomes(&self) -> Vec<progress::Outcome> {
@@ -236,8 +240,7 @@ impl SiteWorld {
         for number in 0..self.hosts.len() {
             self.watch_store(number)?;
         }
-        let (crossed, length) = (self.wan.crossed_in_all(), self.chosen_pack_bytes() + self.watch.bytes_lost);
-        line::bytes_are_bounded(crossed, length, self.watch.holders_lost, self.scenario.leased_bytes_max)
+        self.line_is_bounded()
     }
 
     /// What a machine knows is the fold of its journal.

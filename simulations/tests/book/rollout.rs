@@ -1,7 +1,7 @@
 //! Rollouts limited by lines, sessions at headquarters or the uplink; max-min shares; stragglers.
 use branchline_simulations::capacity::{InTurn, Options, Outcome, Scenario, simulate};
 
-use super::threads::Threads;
+use super::{near, threads::Threads};
 
 const GIB: f64 = 1_073_741_824.0 * 8.0;
 
@@ -9,10 +9,6 @@ fn run(text: &str) -> Outcome {
     let scenario = Scenario::from_toml(text).unwrap();
     let options = Options { calibration_sites: 0, lifts: false, hosts: false, series_moments: 2 };
     simulate(&scenario, &options, &Threads(2), &|_| {}).unwrap().outcome
-}
-
-fn near(found: f64, expected: f64, share: f64) {
-    assert!((found / expected - 1.0).abs() <= share, "{found} is not within {share} of {expected}");
 }
 
 /// `sites` sites of one host whose network hardly counts.

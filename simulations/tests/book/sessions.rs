@@ -1,7 +1,7 @@
 //! The sessions of one station as M/M/c (Erlang C), and all hosts at once.
 use branchline_simulations::capacity::{HostResult, Options, Scenario, simulate};
 
-use super::threads::Threads;
+use super::{near, threads::Threads};
 
 /// The probability of waiting with `c` servers and offered load `a`.
 fn erlang_c(c: u32, a: f64) -> f64 {
@@ -33,10 +33,6 @@ fn interval(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
     (mean, 1.98 * (variance / n).sqrt())
-}
-
-fn near(found: f64, expected: f64, share: f64) {
-    assert!((found / expected - 1.0).abs() <= share, "{found} is not within {share} of {expected}");
 }
 
 #[test]

@@ -15,18 +15,18 @@ fn hosts(count: usize, card: Card) -> Vec<LocalHost> {
     vec![LocalHost::new(card, 0.0); count]
 }
 
-/// `frames` frames of 1 MiB from a station to `count` hosts over cards of `rate` bits per second.
-fn equal(count: usize, frames: u64, frame: u64, rate: f64, neighbours: Neighbours) -> (f64, Spread) {
+/// Rounds for `frames` frames of `frame` bytes from a station to `count` hosts over cards of `rate` bits per second both ways.
+fn equal(count: usize, frames: u64, frame: u64, rate: f64, neighbours: Neighbours) -> f64 {
     let card = Card::new(rate, rate);
     let site =
         LocalSite::prestaged(frames * frame, frame, card, hosts(count, card)).with_neighbours(neighbours).seeded(5);
-    let spread = run(&site, frames * frame, frame);
-    (spread.makespan_seconds() / (8.0 * frame as f64 / rate), spread)
+    run(&site, frames * frame, frame).makespan_seconds() / (8.0 * frame as f64 / rate)
 }
 
 #[test]
 fn equal_uplinks_take_m_plus_log2_n_rounds() {
-    // Mundinger, Weber, Weiss: only the uplinks limit. The mean of four seeds, as their makespans differ by half a round.
+    // Mundinger, Weber, Weiss: only the uplinks limit. Hundred frames and more, as the row asks; N = 1000 is left out for
+    // its time. With cards that receive no faster than they send the machine does not come as near: the next test. The mean of four seeds, as their makespans differ by half a round.
     let card = Card::new(100e6, 1e9);
     for (count, frames) in [(10, 100), (50, 128), (100, 100), (100, 256)] {
         let least = frames as f64 + (count as f64).log2().floor();
@@ -46,12 +46,13 @@ fn equal_uplinks_take_m_plus_log2_n_rounds() {
 
 #[test]
 fn symmetric_cards_and_ten_neighbours_come_near() {
+    // THEORY.md: rarest first with ten neighbours is at 1.07 to 1.15 of the bound.
     for (count, frames) in [(20, 256), (100, 256)] {
-        let (rounds, _) = equal(count, frames, MIB / 4, 100e6, Neighbours::Number(10));
+        let rounds = equal(count, frames, MIB / 4, 100e6, Neighbours::Number(10));
         let least = frames as f64 + (count as f64).log2().floor();
         println!("{count} hosts, {frames} frames, ten neighbours: {rounds:.2}, {:.3}", rounds / least);
         assert!(
-            rounds >= least && rounds <= 1.20 * least,
+            rounds >= least && rounds <= 1.15 * least,
             "{count} hosts, {frames} frames: {rounds}, at least {least}"
         );
     }
@@ -68,6 +69,8 @@ fn the_fluid_minimum_is_approached_and_never_passed() {
     // Figures of Kumar and Ross: F = 15 Gbit, server 30 Mbit/s, downlinks 2 Mbit/s. The time is in proportion to F and
     // to the rates together, so that fewer bits over faster links show the same: 1024 frames of 128 KiB, and every rate
     // twenty times as high, because the machine takes who sends less than 256 KiB/s for silent.
+    // THEORY.md's row also has N = 1000, which takes minutes, and N = 100 at equal rates: there the machine came to 1.16,
+    // beyond the tenth that is asked (docs/src/plan/trust.md); 50 hosts are held to it.
     let cases = [(500e3, 100, 18_750.0), (1e6, 100, 11_538.5), (2e6, 50, 7_500.0)];
     let (frame, faster) = (128 << 10, 20.0);
     let payload = 1024 * frame;
@@ -86,6 +89,7 @@ fn the_fluid_minimum_is_approached_and_never_passed() {
 
 #[test]
 fn a_line_that_binds_is_kept_busy() {
+    // At 100 Mbit/s the line does not bind, since the cards have that rate too.
     for (line, expected) in [(1.544e6, 5564.0), (10e6, 859.6)] {
         let (payload, rate, count) = (1 << 30, 100e6, 99);
         let card = Card::new(rate, rate);
@@ -102,7 +106,7 @@ fn a_line_that_binds_is_kept_busy() {
 
 /// Hosts that lack something at a moment, where hosts come one after another and go so long after they are complete.
 fn lacking_at(seconds: f64, lingers: f64) -> usize {
-    // 4 frames of 1 MiB; the station sends 10 frames a second, 3 hosts come in the time of two of them.
+    // 4 frames of 1 MiB; the station sends 2 frames a second, a host 10; 4 hosts come in a second.
     let (frames, frame) = (4, MIB);
     let card = Card::new(8.0 * MIB as f64 * 10.0, 8.0 * MIB as f64 * 40.0);
     let station = Card::new(8.0 * MIB as f64 * 2.0, 8.0 * MIB as f64 * 40.0);

@@ -4,7 +4,7 @@
 //! while it is sent, and waits at the switch where the receiver's card is taken. The sender's slot is free once the
 //! receiver has it all. A radio medium carries one frame at a time, too. Small messages take a tenth of a millisecond
 //! and no room. The line into the site carries frames in the order in which they were asked for, at the rates that the
-//! uplink's shares leave to the site. Disks and checks of hashes take no time: they are faster than any line here.
+//! uplink's shares leave to the site. Disks and checks of hashes take no time.
 //!
 //! What station and headquarters do for a lease is modelled, not run: the station is the inlet; when it fails, or the
 //! inlet leaves, the next host that asks gets the lease as soon as the old one is over.
