@@ -30,7 +30,8 @@ pub fn write(path: &Path, recording: &Recording) -> Result<()> {
 pub fn read(path: &Path) -> Result<Recording> {
     let file = File::open(path).with_context(|| format!("opening the recording {}", path.display()))?;
     let mut lines = BufReader::new(file).lines();
-    let first = lines.next().with_context(|| format!("{} is empty", path.display()))??;
+    let first = lines.next().with_context(|| format!("{} is empty", path.display()))?;
+    let first = first.with_context(|| format!("reading {}", path.display()))?;
     let header: Header = serde_json::from_str(&first).with_context(|| format!("{} is no recording", path.display()))?;
     if header.format > RECORDING_FORMAT {
         bail!(

@@ -86,7 +86,8 @@ impl Service {
                 let turn = self.starving / STARVING_TICKS;
                 let place =
                     |record: &&PeerRecord| Hash::of(&[&own.0[..], &record.node.0, &turn.to_le_bytes()].concat());
-                wanted.extend(self.records.iter().min_by_key(place).map(|record| record.node));
+                let other = |record: &&PeerRecord| record.node != own && charter.is_inside(record.addresses.bulk.ip());
+                wanted.extend(self.records.iter().filter(other).min_by_key(place).map(|record| record.node));
             }
             wanted.remove(&own);
         }

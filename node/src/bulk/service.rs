@@ -55,12 +55,12 @@ impl Arrival {
         if !raw {
             return recent.write(pack, index, bytes);
         }
-        let missing = PackStoreError::Missing { pack, index };
-        let known = store.pack(pack).ok_or(PackStoreError::Missing { pack, index })?;
-        let entry = known.chunk(index).ok_or(missing)?;
+        let missing = || PackStoreError::Missing { pack, index };
+        let known = store.pack(pack).ok_or_else(missing)?;
+        let entry = known.chunk(index).ok_or_else(missing)?;
         let frame = frame_of_chunk(entry, &bytes).map_err(PackStoreError::Corrupt)?;
         // Another zstd than the one that made the pack makes other frames of the same chunk: no fault of the sender.
-        let frame = frame.ok_or(PackStoreError::Missing { pack, index })?;
+        let frame = frame.ok_or_else(missing)?;
         recent.write(pack, index, frame)
     }
 }

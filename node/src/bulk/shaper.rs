@@ -190,7 +190,8 @@ impl Lane {
 
     /// From now on frames of this pack are sent; `None`: anything else.
     pub fn set_pack(&self, pack: Option<PackId>) {
-        if let Some(attached) = self.shaping()
+        // Also while nothing limits: a limit may come while the frame is sent.
+        if let Some(attached) = self.attached.get()
             && let Some((site, _)) = &attached.client
         {
             let bucket = pack.map(|pack| Bucket::Rollout(site.clone(), pack));

@@ -16,6 +16,7 @@ use branchline_simulations::faults::{Report, Sabotage, record, run as run_seed, 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::without_panic_messages;
 use crate::recordings;
 
 /// Let everything go wrong in simulated sites, and check that nothing wrong happens
@@ -47,7 +48,7 @@ Examples:
   branchline faults --sabotage doubled-mapping     see a checker find what is broken on purpose")]
 pub struct Args {
     /// How many seeds
-    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 0)]
@@ -78,7 +79,10 @@ pub struct Args {
 fn hours(text: &str) -> Result<Duration, String> {
     let hours: f64 = text.parse().map_err(|_| "it is not a number of hours".to_owned())?;
     let seconds = hours * 3600.0;
-    Duration::try_from_secs_f64(seconds).ok().filter(|hours| !hours.is_zero()).ok_or("it must be above 0".to_owned())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|hours| !hours.is_zero())
+        .ok_or("it must be above 0, and finite".to_owned())
 }
 
 /// Runs the command. The exit code says what kind of failure was found first.
@@ -87,10 +91,10 @@ fn hours(text: &str) -> Result<Duration, String> {
 /// A recording cannot be written.
 pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
-    // A panic of a machine is a finding, and is said with the others.
-    std::panic::set_hook(Box::new(|_| {}));
-    let reports = run_all(&args, started);
-    drop(std::panic::take_hook());
+    // Before the first seed: a night's findings are not lost for a directory that cannot be made.
+    std::fs::create_dir_all(&args.recordings)
+        .with_context(|| format!("making the directory for recordings, {}", args.recordings.display()))?;
+    let reports = without_panic_messages(|| run_all(&args, started));
     let mut failures = Vec::new();
     for report in reports.values().filter(|report| report.failure.is_some()) {
         failures.push((report, keep_recording(&args, report.seed)?));
@@ -164,10 +168,8 @@ fn keep_recording(args: &Args, seed: u64) -> Result<PathBuf> {
         Some(sabotage) => format!("faults-{seed}-{sabotage}.jsonl"),
         None => format!("faults-{seed}.jsonl"),
     };
-    std::fs::create_dir_all(&args.recordings)
-        .with_context(|| format!("making the directory {}", args.recordings.display()))?;
     let path = args.recordings.join(name);
-    recordings::write(&path, &record(seed, args.sabotage))?;
+    recordings::write(&path, &without_panic_messages(|| record(seed, args.sabotage)))?;
     Ok(path)
 }
 

@@ -116,6 +116,15 @@ fn end_where_output_is_lost() {
     }));
 }
 
+/// Runs something whose panics are findings that it reports itself.
+fn without_panic_messages<T>(run: impl FnOnce() -> T) -> T {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = run();
+    std::panic::set_hook(usual);
+    result
+}
+
 /// Says on standard error what went wrong, and why.
 fn print_error(error: &anyhow::Error) {
     let colour = std::io::stderr().is_terminal();

@@ -55,20 +55,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     };
     if let Some(rules) = &args.bandwidth {
-        let text = std::fs::read_to_string(rules).with_context(|| format!("reading {}", rules.display()))?;
-        let json = match &args.bundle {
-            None => text,
-            Some(bundle) => {
-                let rules = BandwidthRules::from_toml(&text).with_context(|| format!("reading {}", rules.display()))?;
-                serde_json::to_string(&Bundle::open(bundle)?.sign_bandwidth(&rules)?)?
-            }
-        };
+        let json = signed_form(rules, args.bundle.as_deref(), |text, bundle| {
+            Ok(serde_json::to_string(&bundle.sign_bandwidth(&BandwidthRules::from_toml(text)?)?)?)
+        })?;
         let command = NodeCommand::Document { kind: DocumentKindName::Bandwidth, json };
         let is_new = runtime::call(&args.home, &command)?;
         say("bandwidth_is_new", is_new, "the bandwidth rules are in force at headquarters and spread".to_owned());
     }
     if let Some(policy) = &args.policy {
-        let json = signed_policy(policy, args.bundle.as_deref())?;
+        let json = signed_form(policy, args.bundle.as_deref(), |text, bundle| {
+            Ok(serde_json::to_string(&bundle.sign_policy(&SitePolicy::from_toml(text)?)?)?)
+        })?;
         let is_new = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Policy, json })?;
         say("policy_is_new", is_new, "the site policy is in force here and spreads".to_owned());
     }
@@ -84,8 +81,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The signed form of a policy's file, which is JSON already or TOML that is signed now.
-fn signed_policy(path: &Path, bundle: Option<&Path>) -> Result<String> {
+/// The signed form of a document's file, which is JSON already or TOML that is signed now.
+fn signed_form(
+    path: &Path,
+    bundle: Option<&Path>,
+    sign: impl FnOnce(&str, &Bundle) -> Result<String>,
+) -> Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     if text.trim_start().starts_with('{') {
         return Ok(text);
@@ -93,6 +94,5 @@ fn signed_policy(path: &Path, bundle: Option<&Path>) -> Result<String> {
     let Some(bundle) = bundle else {
         bail!("{} is not signed yet: say --bundle DIR, whose administrator key signs it", path.display());
     };
-    let policy = SitePolicy::from_toml(&text).with_context(|| format!("reading {}", path.display()))?;
-    Ok(serde_json::to_string(&Bundle::open(bundle)?.sign_policy(&policy)?)?)
+    sign(&text, &Bundle::open(bundle)?).with_context(|| format!("signing {}", path.display()))
 }

@@ -5,13 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use branchline_simulations::{
     faults::{Sabotage, record},
     recording::{Filter, Recording, Step, Stepper},
 };
 use serde_json::json;
 
+use super::without_panic_messages;
 use crate::recordings;
 
 /// Go through a run of the fault simulation, event by event
@@ -65,6 +66,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match shown {
         // Whoever reads has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is::<std::io::Error>() => Err(error.context("writing to standard output")),
         shown => shown.map(|()| ExitCode::SUCCESS),
     }
 }
@@ -76,13 +78,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn open(args: &Args) -> Result<Recording> {
     let path = Path::new(&args.what);
     match args.what.parse() {
-        Ok(seed) if !path.exists() => {
-            std::panic::set_hook(Box::new(|_| {}));
-            let recording = record(seed, args.sabotage);
-            drop(std::panic::take_hook());
-            Ok(recording)
+        Ok(seed) if !path.exists() => Ok(without_panic_messages(|| record(seed, args.sabotage))),
+        _ if args.sabotage.is_some() => {
+            bail!("--sabotage goes with a seed; {} would be a recording, which shows what was", path.display())
         }
-        _ => recordings::read(path),
+        _ => recordings::read(path)
+            .with_context(|| format!("{:?} is no seed (a number) and no recording that can be read", args.what)),
     }
 }
 

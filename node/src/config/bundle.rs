@@ -14,7 +14,8 @@ use branchline_protocol::{
 use ed25519_dalek::SigningKey;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{keys, write_atomically};
+use super::{Zone, keys, write_atomically};
+use crate::runtime::wall_time;
 
 /// A directory with `owner.key`, `catalogue.key`, `administrator.key`, `approval.key`, `charter.json`, `policy.json` and
 /// the directory `catalogue`. It belongs on a medium that is taken out when it is not used.
@@ -145,6 +146,8 @@ impl Bundle {
     /// They break a rule, or cannot be written.
     pub fn sign_bandwidth(&self, rules: &BandwidthRules) -> Result<Signed<BandwidthRules>> {
         rules.check()?;
+        // Nodes look the zone up; a name that they do not know is not to be signed.
+        Zone::named(&rules.time_zone, wall_time())?;
         let signed = Signed::sign(rules, &self.key(BundleKey::Administrator)?);
         write_document(&self.path("bandwidth.json"), &signed)?;
         Ok(signed)

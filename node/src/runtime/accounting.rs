@@ -171,9 +171,13 @@ async fn in_a_site(node: &Node, names: &Names, members: Vec<NodeId>) -> Vec<Pack
     let packs: BTreeSet<PackId> =
         own.transfers.keys().map(|key| key.pack).chain(known.iter().map(|(pack, ..)| *pack)).collect();
     let mut accounts = Vec::new();
+    let mut silent: BTreeSet<NodeId> = BTreeSet::new();
     for pack in packs {
         let mut told = vec![(node.documents.node(), Some(own_lines(&own, pack)))];
-        let asked = stream::iter(members.iter().copied()).map(|member| async move {
+        // Who was silent once is not waited for again for each pack.
+        let (asks, skips): (Vec<_>, Vec<_>) = members.iter().copied().partition(|member| !silent.contains(member));
+        told.extend(skips.into_iter().map(|member| (member, None)));
+        let asked = stream::iter(asks).map(|member| async move {
             let request = node.mesh.request(member, ControlRequest::Account(pack));
             match timeout(PATIENCE, request).await {
                 Ok(Ok(ControlAnswer::Account(lines))) => (member, Some(lines)),
@@ -181,8 +185,14 @@ async fn in_a_site(node: &Node, names: &Names, members: Vec<NodeId>) -> Vec<Pack
             }
         });
         told.extend(asked.buffer_unordered(ASKED_AT_ONCE).collect::<Vec<_>>().await);
+        silent.extend(told.iter().filter(|(_, lines)| lines.is_none()).map(|(member, _)| *member));
         let named = known.iter().find(|(of, ..)| *of == pack).map(|(_, name, length)| (name.as_str(), *length));
-        accounts.push(from_members(&site, pack, named, &told, names));
+        let mut account = from_members(&site, pack, named, &told, names);
+        if node.station().is_none() {
+            // A host knows its own bytes only, and so nothing of what the site as a whole lacks.
+            account.remark = None;
+        }
+        accounts.push(account);
     }
     accounts
 }
@@ -203,12 +213,7 @@ fn from_fence(record: &FenceRecord, named: Option<(&str, u64)>, names: &Names) -
         let (bytes, frames) = (span.meter.bytes, span.meter.frames);
         line.push(LineEntry { to: name_of(names, span.holder), bytes, frames, since, why });
     }
-    PackAccount {
-        line,
-        inside: Vec::new(),
-        unanswered: Vec::new(),
-        ..summary(&record.site, record.pack, named, record.meter.bytes)
-    }
+    PackAccount { line, ..summary(&record.site, record.pack, named, record.meter.bytes) }
 }
 
 fn from_members(

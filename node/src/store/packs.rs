@@ -124,10 +124,8 @@ impl PackFile {
     fn say_what_is_kept(&self) {
         let kept = lock(&self.state).kept.clone();
         if (1..self.pack.frames()).contains(&kept.count()) {
-            let lengths = (0..self.pack.frames())
-                .filter(|index| kept.contains(*index))
-                .map(|index| self.pack.frame_length(index));
-            let (kept_bytes, length_bytes) = (lengths.sum::<u64>(), self.pack.length());
+            let kept_bytes: u64 = kept.iter().map(|index| self.pack.frame_length(index)).sum();
+            let length_bytes = self.pack.length();
             tracing::info!(pack = %self.pack.id(), kept_bytes, length_bytes, "a pack goes on from what is kept");
         }
     }
