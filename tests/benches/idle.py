@@ -8,30 +8,20 @@ the last line: {"results": [{"node", "rss_bytes_begin", "rss_bytes_end", "anonym
 eight hosts the table shows the median and the worst of each column.
 """
 
-import argparse
-import json
 import os
-import shutil
 import statistics
-import sys
-import tempfile
 import time
 
+from common import add_site_options, option_parser, print_results, say, write_payloads
 from nodes import Branchline, ask
-from site_lab import BenchError, CongestionControl, NeighbourTable, Site, processor_seconds, say
-from spread import table, write_payload
+from site_lab import processor_seconds, shaped_site
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench idle", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=4, help="hosts beside the station (4)")
+    parser = option_parser(__doc__)
+    add_site_options(parser, hosts=4)
     parser.add_argument("--size", type=int, default=16, metavar="MIB", help="length of the pack that each holds (16)")
-    parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="rate of every port (100)")
     parser.add_argument("--seconds", type=int, default=60, help="how long nothing happens (60)")
-    parser.add_argument("--directory", default="/dev/shm", help="where the nodes' homes lie (/dev/shm)")
-    parser.add_argument("--name", default="blidle", help="name of the lab: a short word (blidle)")
-    parser.add_argument("--json", action="store_true", help="JSON on the last line instead of a table")
     return parser.parse_args()
 
 
@@ -64,7 +54,7 @@ def measure(options, nodes):
 
 def summary(results):
     """Rows for people: of many hosts the median and the worst."""
-    hosts = [row for row in results if row["node"].startswith("host") and row["node"] != "headquarters"]
+    hosts = [row for row in results if row["node"].startswith("host")]
     if len(hosts) <= 8:
         return results
     rows = [row for row in results if row not in hosts]
@@ -74,40 +64,22 @@ def summary(results):
 
 
 def bench(options):
-    directory = tempfile.mkdtemp(prefix="idle-", dir=options.directory)
-    try:
-        with CongestionControl("cubic"), NeighbourTable(options.hosts), \
-                Site(options.name, options.hosts, options.rate, False) as site:
-            nodes = Branchline(site, os.path.join(directory, "nodes"), os.environ["BRANCHLINE_BINARY"], "warn", None)
-            payload = os.path.join(directory, "payload.tar")
-            write_payload(payload, options.size << 20, 1)
-            try:
-                nodes.set_up([payload])
-                nodes.prepare(0, payload)
-                start = time.monotonic()
-                nodes.go()
-                while len(nodes.finished()) < options.hosts:
-                    time.sleep(0.1)
-                say(f"all {options.hosts} hosts asked at once and have the pack after {time.monotonic() - start:.1f} s")
-                nodes.until(nodes.is_calm, "calm")
-                say("all is calm; measuring")
-                return measure(options, nodes)
-            finally:
-                nodes.tear_down()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def main():
-    options = arguments()
-    if os.geteuid() != 0:
-        sys.exit("idle: needs root: it makes network namespaces")
-    try:
-        results = bench(options)
-    except BenchError as error:
-        sys.exit(f"idle: {error}")
-    print(json.dumps({"results": results}) if options.json else table(summary(results)))
+    with shaped_site(options, options.hosts, options.rate) as (site, directory):
+        nodes = Branchline(site, os.path.join(directory, "nodes"), options)
+        payloads = write_payloads(directory, 1, options.size)
+        try:
+            nodes.set_up(payloads)
+            nodes.prepare(0, payloads[0])
+            start = time.monotonic()
+            nodes.go()
+            nodes.until(lambda: len(nodes.finished()) == options.hosts, "the pack at every host", pause_seconds=0.1)
+            say(f"all {options.hosts} hosts asked at once and have the pack after {time.monotonic() - start:.1f} s")
+            nodes.until(nodes.is_calm, "calm")
+            say("all is calm; measuring")
+            return measure(options, nodes)
+        finally:
+            nodes.tear_down()
 
 
 if __name__ == "__main__":
-    main()
+    print_results(arguments(), bench, summary)

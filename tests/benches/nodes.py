@@ -1,4 +1,4 @@
-"""Branchline in the spread bench: real nodes of one site, made with the commands of an operator.
+"""Branchline in the benches: real nodes of one site, made with the commands of an operator.
 
 Headquarters and the station stand from the start; every host joins with a token and runs
 `branchline run`. Before the clock starts the station has the pack, fetched over the line, and the
@@ -15,12 +15,13 @@ import socket
 import subprocess
 import time
 
-from site_lab import BenchError, Process, say
+from common import BenchError, say
+from site_lab import Process
 from tools import Tool
 
 DEFINITION = """name = "payload"
 version = "{version}"
-description = "what the spread bench moves"
+description = "what a bench moves"
 architectures = ["all"]
 format = "tar"
 select = "false"
@@ -28,7 +29,8 @@ select = "false"
 [[steps]]
 action = {{ unpack = {{ prefix = "/opt/payload" }} }}
 """
-PATIENCE = 240
+# Seconds that a site may take to be ready for the next step.
+READY_SECONDS_MAX = 240
 
 
 class Call:
@@ -66,9 +68,9 @@ class Branchline(Tool):
 
     name = "branchline"
 
-    def __init__(self, site, directory, program, level, logs):
+    def __init__(self, site, directory, options):
         super().__init__(site, directory)
-        self.program, self.level, self.logs = program, level, logs
+        self.program, self.level, self.logs = os.environ["BRANCHLINE_BINARY"], options.log, options.keep
         self.packs = []
         self.pack = None
         self.peak_memory = {}
@@ -109,8 +111,8 @@ class Branchline(Tool):
             ask(self.home("headquarters"), {"document": {"kind": "policy", "json": policy.read()}})
         # The first start surveys every machine; the runs that count begin with that done.
         self.start_hosts()
-        self.until(lambda: self.catalogue_is_everywhere(), "the catalogue at every host")
-        self.until(lambda: self.is_calm(), "surveys and plans of all hosts")
+        self.until(self.catalogue_is_everywhere, "the catalogue at every host")
+        self.until(self.is_calm, "surveys and plans of all hosts")
         self.stop()
 
     def make_root(self, machine):
@@ -143,7 +145,7 @@ class Branchline(Tool):
 
     def run_node(self, machine):
         command = [self.program, "run", "--home", self.home(machine)]
-        process = Process(self.site, machine, command, self.path(machine, "log"), {"RUST_LOG": self.level})
+        process = Process(self.site, machine, command, self.path(machine, "log"), {"BRANCHLINE_LOG": self.level})
         process.machine = machine
         self.processes.append(process)
         self.until(lambda: ask(self.home(machine), "status"), f"{machine} to answer")
@@ -152,9 +154,17 @@ class Branchline(Tool):
         for host in self.site.hosts:
             self.run_node(host)
 
-    def until(self, wanted, what):
+    def start_all(self):
+        """Headquarters, station and hosts run, and the station knows them all."""
+        self.run_node("headquarters")
+        self.run_node("station")
+        self.start_hosts()
+        station = self.home("station")
+        self.until(lambda: len(ask(station, "status")["neighbours"]) >= len(self.site.hosts) + 1, "all members")
+
+    def until(self, wanted, what, pause_seconds=0.2):
         """Tries until it gives something; a node that has ended, or too long a wait, is an error."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + READY_SECONDS_MAX
         while True:
             try:
                 value, said = wanted(), "it is not so"
@@ -164,13 +174,14 @@ class Branchline(Tool):
                 return value
             self.must_run()
             if time.monotonic() > limit:
-                raise BenchError(f"after {PATIENCE} s there is not yet {what}: {said}")
-            time.sleep(0.2)
+                raise BenchError(f"after {READY_SECONDS_MAX} s there is not yet {what}: {said}")
+            time.sleep(pause_seconds)
 
     def catalogue_is_everywhere(self):
-        versions = [ask(self.home(host), "status")["sites"][0]["catalogue_version"]
-                    for host in ["station", *self.site.hosts]]
-        return all(version == len(self.packs) for version in versions)
+        return all(self.catalogue_is_at(machine) for machine in ["station", *self.site.hosts])
+
+    def catalogue_is_at(self, machine):
+        return ask(self.home(machine), "status")["sites"][0]["catalogue_version"] == len(self.packs)
 
     def is_calm(self):
         """No node works any more: all together use less than a fifth of a processor and 0.5 % of one for each host."""
@@ -180,19 +191,15 @@ class Branchline(Tool):
 
     def prepare(self, run, payload):
         self.payload, self.pack = payload, self.packs[run]
-        self.run_node("headquarters")
-        self.run_node("station")
-        self.start_hosts()
-        station = self.home("station")
-        self.until(lambda: len(ask(station, "status")["neighbours"]) >= len(self.site.hosts) + 1, "all members")
-        self.until(lambda: self.catalogue_is_everywhere(), "the catalogue at every host")
+        self.start_all()
+        self.until(self.catalogue_is_everywhere, "the catalogue at every host")
         self.fill_station()
-        answer = ask(station, {"packs": {"stage": {"pack": self.pack, "staging": "prepared", "here": False}}})
+        answer = ask(self.home("station"), {"packs": {"stage": {"pack": self.pack, "staging": "prepared", "here": False}}})
         refusals = [member for member in answer["members"] if member["refusal"]]
         if refusals or len(answer["members"]) != len(self.site.hosts):
             raise BenchError(f"not every member is ready: {answer}")
         time.sleep(3)
-        self.until(lambda: self.is_calm(), "calm")
+        self.until(self.is_calm, "calm")
         self.done = {}
         self.selector = selectors.DefaultSelector()
         for host in self.site.hosts:

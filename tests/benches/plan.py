@@ -13,12 +13,10 @@ Results are kept in --results, so that configurations can be measured one at a t
 table be made of all of them (--table).
 """
 
-import argparse
 import dataclasses
 import filecmp
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -26,11 +24,12 @@ import sys
 import tempfile
 import time
 
+from common import GOODPUT, RUN_SECONDS_MAX, BenchError, need_root, option_parser, say, write_payloads
 from nodes import Branchline, ask
-from site_lab import BenchError, CongestionControl, Site, say
-from spread import PATIENCE, write_payload
+from site_lab import shaped_site
 
-GOODPUT = 0.956
+# Between these the share of a shaped rate is looked for that makes the simulation agree with the lab.
+SHARES = (0.3, 1.0)
 LINE, PORT = "line", "port"
 
 
@@ -62,17 +61,11 @@ CONFIGURATIONS = [
 
 def arguments():
     names = ", ".join(configuration.name for configuration in CONFIGURATIONS)
-    parser = argparse.ArgumentParser(prog="tests/bench plan", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas between: {names} (all)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each configuration (3)")
     parser.add_argument("--results", default="plan-results.json", metavar="FILE", help="where measurements are kept")
     parser.add_argument("--table", action="store_true", help="measure nothing; predict, and print the table")
-    parser.add_argument("--congestion-control", default="cubic", help="of all machines (cubic)")
-    parser.add_argument("--directory", default="/dev/shm", help="file system of the nodes (/dev/shm)")
-    parser.add_argument("--name", default="blplan", help="name of the lab: a short word (blplan)")
-    parser.add_argument("--log", default="warn", help="RUST_LOG of the nodes (warn)")
-    parser.add_argument("--keep", metavar="DIRECTORY", help="keep the nodes' logs there")
     return parser.parse_args()
 
 
@@ -80,7 +73,7 @@ class Nodes(Branchline):
     """Real nodes whose station need not hold the pack, and one of which may be killed."""
 
     def __init__(self, site, directory, options, configuration):
-        super().__init__(site, directory, os.environ["BRANCHLINE_BINARY"], options.log, options.keep)
+        super().__init__(site, directory, options)
         self.configuration = configuration
 
     def fill_station(self):
@@ -130,8 +123,9 @@ def measure(configuration, site, nodes, run, payload):
             machines.remove(killed)
             nodes.lost(killed)
             nodes.kill(killed)
-        if passed > PATIENCE:
-            raise BenchError(f"{configuration.name}: {len(done)} of {len(expected)} hosts are done after {PATIENCE} s")
+        if passed > RUN_SECONDS_MAX:
+            raise BenchError(
+                f"{configuration.name}: {len(done)} of {len(expected)} hosts are done after {RUN_SECONDS_MAX} s")
     makespan = max(done[host] for host in expected) - start
     figures = {"makespan_seconds": makespan, "wan_bytes": nodes.line_bytes() - sent_before,
                "lan_bytes": nodes.received(machines) - sum(before[machine] for machine in machines)}
@@ -142,28 +136,19 @@ def measure(configuration, site, nodes, run, payload):
     return figures
 
 
-def measure_all(configuration, options):
+def measure_all(one, options):
     """Medians over the runs."""
-    directory = tempfile.mkdtemp(prefix="plan-", dir=options.directory)
     runs = []
-    try:
-        wan = f"{configuration.wan}mbit"
-        with Site(options.name, configuration.hosts, configuration.lan, configuration.unequal, wan) as site:
-            payloads = []
-            for run in range(options.runs):
-                os.makedirs(os.path.join(directory, f"payload-{run}"))
-                payloads.append(os.path.join(directory, f"payload-{run}/payload.tar"))
-                write_payload(payloads[-1], configuration.size << 20, run)
-            nodes = Nodes(site, os.path.join(directory, "branchline"), options, configuration)
-            try:
-                nodes.set_up(payloads)
-                for run, payload in enumerate(payloads):
-                    runs.append(measure(configuration, site, nodes, run, payload))
-                    say(f"{configuration.name}, run {run + 1}: {json.dumps(runs[-1])}")
-            finally:
-                nodes.tear_down()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with shaped_site(options, one.hosts, one.lan, one.unequal, f"{one.wan}mbit") as (site, directory):
+        payloads = write_payloads(directory, options.runs, one.size)
+        nodes = Nodes(site, os.path.join(directory, "branchline"), options, one)
+        try:
+            nodes.set_up(payloads)
+            for run, payload in enumerate(payloads):
+                runs.append(measure(one, site, nodes, run, payload))
+                say(f"{one.name}, run {run + 1}: {json.dumps(runs[-1])}")
+        finally:
+            nodes.tear_down()
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
@@ -194,11 +179,16 @@ def simulate(configuration, shares):
 
 def fit(configuration, measured, shares):
     """The share of its shaped rate at which the limiting part makes the simulation take as long as the lab did."""
-    low, high = 0.3, 1.0
+    wanted = measured["makespan_seconds"]
+    simulated = lambda share: simulate(configuration, shares | {configuration.calibrates: share})["makespan_seconds"]
+    low, high = SHARES
+    slowest, fastest = simulated(low), simulated(high)
+    if not fastest <= wanted <= slowest:
+        raise BenchError(f"{configuration.name} took {wanted:.2f} s in the lab, and the simulation takes {fastest:.2f} s to "
+                         f"{slowest:.2f} s with {high:g} to {low:g} of the shaped rate: nothing can be fitted to it")
     for _ in range(14):
         middle = (low + high) / 2
-        faster = simulate(configuration, shares | {configuration.calibrates: middle})["makespan_seconds"]
-        if faster > measured["makespan_seconds"]:
+        if simulated(middle) > wanted:
             low = middle
         else:
             high = middle
@@ -249,16 +239,14 @@ def main():
     unknown = set(chosen) - {one.name for one in CONFIGURATIONS}
     if unknown:
         sys.exit(f"plan: there is no configuration {', '.join(sorted(unknown))}; --help lists them")
+    if not options.table:
+        need_root()
     try:
-        if not options.table:
-            if os.geteuid() != 0:
-                sys.exit("plan: needs root: it makes network namespaces and traffic shaping")
-            with CongestionControl(options.congestion_control):
-                for one in CONFIGURATIONS:
-                    if not chosen or one.name in chosen:
-                        results = load(options.results) | {one.name: measure_all(one, options)}
-                        with open(options.results, "w", encoding="utf-8") as file:
-                            json.dump(results, file, indent=1)
+        for one in CONFIGURATIONS:
+            if not options.table and (not chosen or one.name in chosen):
+                results = load(options.results) | {one.name: measure_all(one, options)}
+                with open(options.results, "w", encoding="utf-8") as file:
+                    json.dump(results, file, indent=1)
         if options.table or not chosen:
             print_table(load(options.results))
     except BenchError as fault:

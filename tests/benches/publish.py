@@ -12,40 +12,32 @@ to the last member that is not silent having the payload verified and synced. Me
 runs, and the worst.
 """
 
-import argparse
 import io
-import json
 import os
 import selectors
-import shutil
 import signal
 import statistics
-import sys
 import tarfile
-import tempfile
 import time
 
+from common import BenchError, add_site_options, option_parser, print_results, say
 from nodes import Branchline, Call, ask
-from site_lab import BenchError, CongestionControl, Site, say
-from spread import table
+from site_lab import shaped_site
 
-PATIENCE = 60
+# Seconds after which a payload of one byte has not been slow: it does not come.
+PAYLOAD_SECONDS_MAX = 60
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench publish", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=20, help="hosts beside the station (20)")
-    parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="rate of every port (100)")
+    parser = option_parser(__doc__)
+    add_site_options(parser, hosts=20)
     parser.add_argument("--wan", default="20mbit", help="rate of the line (20mbit)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each case (5)")
     parser.add_argument("--silent", type=int, default=1, help="hosts that are silent in the third case (1)")
-    parser.add_argument("--directory", default="/dev/shm", help="where the nodes' homes lie (/dev/shm)")
-    parser.add_argument("--name", default="blpublish", help="name of the lab: a short word (blpublish)")
-    parser.add_argument("--log", default="warn", help="RUST_LOG of the nodes (warn)")
-    parser.add_argument("--keep", metavar="DIRECTORY", help="keep the nodes' logs there")
-    parser.add_argument("--json", action="store_true", help="JSON on the last line instead of a table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not 0 <= options.silent < options.hosts:
+        parser.error(f"--silent {options.silent} of --hosts {options.hosts}: one host at least must be there to take the payload")
+    return options
 
 
 def write_byte(path, number):
@@ -56,14 +48,6 @@ def write_byte(path, number):
         archive.addfile(member, io.BytesIO(b"1"))
 
 
-def wait_until(wanted, what):
-    limit = time.monotonic() + PATIENCE
-    while not wanted():
-        if time.monotonic() > limit:
-            raise BenchError(f"after {PATIENCE} s there is not yet {what}")
-        time.sleep(0.002)
-
-
 def one_run(nodes, number, silent):
     payload = nodes.path("", f"byte-{number}.tar")
     write_byte(payload, number)
@@ -72,11 +56,8 @@ def one_run(nodes, number, silent):
     awake = [host for host in nodes.site.hosts if host not in silent]
     start = time.monotonic()
     ask(nodes.home("headquarters"), {"publish": {"directory": os.path.join(bundle, "catalogue")}})
-    version = lambda machine: ask(nodes.home(machine), "status")["sites"][0]["catalogue_version"]
-    behind = ["station", *nodes.site.hosts]
-    while behind:
-        wait_until(lambda: version(behind[0]) == len(nodes.packs), f"the catalogue at {behind[0]}")
-        behind.pop(0)
+    for machine in ["station", *nodes.site.hosts]:
+        nodes.until(lambda: nodes.catalogue_is_at(machine), f"the catalogue at {machine}", pause_seconds=0.002)
     catalogue_seconds = time.monotonic() - start
     stopped = [process for process in nodes.processes if process.machine in silent]
     pack, selector = nodes.packs[-1], selectors.DefaultSelector()
@@ -105,25 +86,25 @@ def staged_times(nodes, pack, selector):
                 times.append(time.monotonic() - start)
                 selector.unregister(key.fileobj)
         nodes.must_run()
-        if time.monotonic() - start > PATIENCE:
-            raise BenchError(f"after {PATIENCE} s {len(times)} hosts have the payload")
+        if time.monotonic() - start > PAYLOAD_SECONDS_MAX:
+            raise BenchError(f"after {PAYLOAD_SECONDS_MAX} s {len(times)} hosts have the payload")
     staging.socket.close()
     return times
 
 
 def start_nodes(nodes):
     """Everybody runs, is known to the station, and has no work."""
-    for machine in ("headquarters", "station"):
-        nodes.run_node(machine)
-    nodes.start_hosts()
-    station = nodes.home("station")
-    nodes.until(lambda: len(ask(station, "status")["neighbours"]) >= len(nodes.site.hosts) + 1, "all members")
+    nodes.start_all()
     nodes.until(nodes.is_calm, "calm")
 
 
-def bench(options, site, directory):
-    nodes = Branchline(site, os.path.join(directory, "nodes"), os.environ["BRANCHLINE_BINARY"], options.log,
-                       options.keep)
+def bench(options):
+    with shaped_site(options, options.hosts, options.rate, wan=options.wan) as (site, directory):
+        return measure_cases(options, site, directory)
+
+
+def measure_cases(options, site, directory):
+    nodes = Branchline(site, os.path.join(directory, "nodes"), options)
     first = os.path.join(directory, "payload.tar")
     write_byte(first, 0)
     cases = (("first after start", True, []), ("connected", False, []),
@@ -150,20 +131,5 @@ def bench(options, site, directory):
     return results
 
 
-def main():
-    options = arguments()
-    if os.geteuid() != 0:
-        sys.exit("publish: needs root: it makes network namespaces")
-    directory = tempfile.mkdtemp(prefix="publish-", dir=options.directory)
-    try:
-        with CongestionControl("cubic"), Site(options.name, options.hosts, options.rate, False, options.wan) as site:
-            results = bench(options, site, directory)
-    except BenchError as error:
-        sys.exit(f"publish: {error}")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print(json.dumps({"results": results}) if options.json else table(results))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(arguments(), bench)

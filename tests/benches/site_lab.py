@@ -1,13 +1,16 @@
-"""The site lab as the spread bench uses it: its namespaces, processes in them, counters and rates."""
+"""The site lab as the benches use it: its namespaces, processes in them, counters and rates."""
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
+
+from common import NAME, BenchError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.path.join(HERE, "../lab/lab")
@@ -15,14 +18,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class BenchError(Exception):
-    """Something without which the figures would mean nothing."""
-
-
-def say(text):
-    print(f"spread: {text}", file=sys.stderr, flush=True)
 
 
 class CongestionControl:
@@ -195,3 +190,15 @@ class Site:
                 return socket.create_connection((address, port), timeout=30)
             finally:
                 LIBC.setns(own.fileno(), CLONE_NEWNET)
+
+
+@contextlib.contextmanager
+def shaped_site(options, hosts, rate, slow_half=False, wan="1gbit"):
+    """A site as the options say, with room for all who talk in it, and a directory that goes with it."""
+    with tempfile.TemporaryDirectory(prefix=f"{NAME}-", dir=options.directory, ignore_cleanup_errors=True) as directory, \
+            CongestionControl(options.congestion_control), NeighbourTable(hosts), \
+            Site(options.name, hosts, rate, slow_half, wan) as site:
+        found = site.facts["congestion_control"]
+        if found != options.congestion_control:
+            raise BenchError(f"the namespaces use {found}, not {options.congestion_control}")
+        yield site, directory

@@ -11,64 +11,29 @@ headquarters used (the kernel's work for packets included). With --unequal, half
 hosts have a fifth of the rate, and the bound is the fluid minimum (Kumar, Ross 2006).
 """
 
-import argparse
 import filecmp
-import json
 import os
-import random
-import shutil
 import statistics
-import sys
-import tempfile
 import time
 
+from common import (GOODPUT, RUN_SECONDS_MAX, BenchError, add_site_options, option_parser, print_results, say,
+                    write_payloads)
 from nodes import Branchline
-from site_lab import BenchError, CongestionControl, NeighbourTable, Site, machine_seconds, say
+from site_lab import machine_seconds, shaped_site
 from tools import Aria2, Http, Libtorrent
 
-GOODPUT = 0.956
-PATIENCE = 1200
 # What the kernel does for packets belongs to no process, and the bench itself works a little.
 OTHERS_BUSY = 0.25
-KEYS = ["tool", "makespan_seconds", "p50_seconds", "bound_seconds", "ratio", "seed_upload_over_file",
-        "cpu_seconds_per_gb", "wan_ratio"]
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench spread", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=20, help="hosts beside the seed (20)")
-    parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="rate of every port, each way (100)")
+    parser = option_parser(__doc__)
+    add_site_options(parser, hosts=20)
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="length of the file (64)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each tool (3)")
     parser.add_argument("--tools", default="branchline,aria2,libtorrent,http", help="which, with commas between")
     parser.add_argument("--unequal", action="store_true", help="half of the hosts at a fifth of the rate")
-    parser.add_argument("--congestion-control", default="cubic", help="for all tools alike (cubic)")
-    parser.add_argument("--directory", default="/dev/shm", help="file system that every tool writes to (/dev/shm)")
-    parser.add_argument("--name", default="blbench", help="name of the lab: a short word (blbench)")
-    parser.add_argument("--log", default="warn", help="RUST_LOG of the nodes (warn)")
-    parser.add_argument("--keep", metavar="DIRECTORY", help="keep the nodes' logs there")
-    parser.add_argument("--json", action="store_true", help="JSON on the last line instead of a table")
     return parser.parse_args()
-
-
-def write_payload(path, length, seed):
-    """A tar archive of exactly `length` bytes, with one file of bytes that do not compress."""
-    content = length - 512 - 1024
-    header = bytearray(512)
-    header[0:7] = b"payload"
-    header[100:108], header[108:116], header[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
-    header[124:136], header[136:148] = b"%011o\0" % content, b"%011o\0" % 0
-    header[148:156], header[156:157], header[257:265] = b" " * 8, b"0", b"ustar\x0000"
-    header[148:156] = b"%06o\0 " % sum(header)
-    generator = random.Random(seed)
-    with open(path, "wb") as file:
-        file.write(header)
-        while content:
-            part = min(content, 1 << 20)
-            file.write(generator.randbytes(part))
-            content -= part
-        file.write(bytes(1024))
 
 
 def bounds(options):
@@ -96,8 +61,8 @@ def measure(options, site, tool, run, payload):
     while len(done) < len(site.hosts):
         time.sleep(0.01)
         done = tool.finished()
-        if time.time() - start > PATIENCE:
-            raise BenchError(f"{tool.name}: {len(done)} of {len(site.hosts)} hosts are done after {PATIENCE} s")
+        if time.time() - start > RUN_SECONDS_MAX:
+            raise BenchError(f"{tool.name}: {len(done)} of {len(site.hosts)} hosts are done after {RUN_SECONDS_MAX} s")
         if int(time.time()) % 5 == 0:
             tool.must_run()
     busy, total = (after - before for after, before in zip(machine_seconds(), machine))
@@ -132,18 +97,9 @@ def medians(runs):
     return middle
 
 
-def table(results):
-    keys = list(results[0])
-    rows = [keys] + [["-" if row[key] is None else str(row[key]) for key in keys] for row in results]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(keys))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
 def make_tools(options, site, directory):
-    program = os.environ["BRANCHLINE_BINARY"]
     makers = {
-        "branchline": lambda: Branchline(site, os.path.join(directory, "branchline"), program, options.log,
-                                         options.keep),
+        "branchline": lambda: Branchline(site, os.path.join(directory, "branchline"), options),
         "aria2": lambda: Aria2(site, os.path.join(directory, "aria2")),
         "libtorrent": lambda: Libtorrent(site, os.path.join(directory, "libtorrent")),
         "http": lambda: Http(site, os.path.join(directory, "http")),
@@ -157,30 +113,20 @@ def make_tools(options, site, directory):
 
 def bench(options):
     results = {}
-    directory = tempfile.mkdtemp(prefix="spread-", dir=options.directory)
-    with CongestionControl(options.congestion_control):
+    with shaped_site(options, options.hosts, options.rate, options.unequal) as (site, directory):
+        tools = make_tools(options, site, directory)
         try:
-            with NeighbourTable(options.hosts), Site(options.name, options.hosts, options.rate, options.unequal) as site:
-                found = site.facts["congestion_control"]
-                if found != options.congestion_control:
-                    raise BenchError(f"the namespaces use {found}, not {options.congestion_control}")
-                tools = make_tools(options, site, directory)
-                try:
-                    run_all(options, site, tools, directory, results)
-                finally:
-                    for tool in tools:
-                        tool.tear_down()
+            run_all(options, site, tools, directory, results)
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            for tool in tools:
+                tool.tear_down()
+    say(f"{options.hosts} hosts at {options.rate} Mbit/s, {options.size} MiB, {options.congestion_control}, "
+        f"medians of {options.runs}")
     return [{"tool": name, **medians(runs)} for name, runs in results.items()]
 
 
 def run_all(options, site, tools, directory, results):
-    payloads = []
-    for run in range(options.runs):
-        os.makedirs(os.path.join(directory, f"payload-{run}"))
-        payloads.append(os.path.join(directory, f"payload-{run}/payload.tar"))
-        write_payload(payloads[-1], options.size << 20, run)
+    payloads = write_payloads(directory, options.runs, options.size)
     for tool in tools:
         tool.set_up(payloads)
     for run, payload in enumerate(payloads):
@@ -195,18 +141,5 @@ def run_all(options, site, tools, directory, results):
                 f"file; {figures['cpu_seconds_per_gb']:.2f} CPU-s/GB; processors {figures['machine_busy']:.0%} busy")
 
 
-def main():
-    options = arguments()
-    if os.geteuid() != 0:
-        sys.exit("spread: needs root: it makes network namespaces and traffic shaping")
-    try:
-        results = bench(options)
-    except BenchError as error:
-        sys.exit(f"spread: {error}")
-    say(f"{options.hosts} hosts at {options.rate} Mbit/s, {options.size} MiB, {options.congestion_control}, "
-        f"medians of {options.runs}")
-    print(json.dumps({"results": results}) if options.json else table(results))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(arguments(), bench)

@@ -11,7 +11,8 @@ import shutil
 import sys
 import time
 
-from site_lab import HERE, BenchError, Process
+from common import BenchError
+from site_lab import HERE, Process
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's libtorrent belongs to Debian's python.
 
