@@ -1,35 +1,77 @@
-//! A stranger inside the site, with papers that it stole: whoever is no member gets nothing on the control plane (R50a, R87).
+//! A stranger inside the site, with papers that it stole: to whoever is no member the control plane says no, to requests of
+//! every kind, and tells nothing else (R50a).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use branchline::config::{Home, read_key};
 use branchline::mesh::Documents;
-use branchline_protocol::ids::{Hash, PackId, SiteName, SurveyHash};
+use branchline_protocol::ids::{Epoch, Hash, NodeId, PackId, SessionId, SiteName, SurveyHash};
+use branchline_protocol::refusal::RefusalKind;
+use branchline_protocol::session::{Directive, HostReport, HostState, Order, Stage};
 use branchline_protocol::wire::control::{ControlAnswer, ControlRequest, DocumentKind, Hello, Staging};
+use branchline_protocol::wire::site::SiteReport;
 use branchline_tests::{attacker::Attacker, kept_demo::KeptDemo};
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
 
-/// Everything that a member may ask for, of things that are there.
-fn requests(pack: PackId, survey: SurveyHash) -> Vec<ControlRequest> {
-    vec![
+/// Requests of every kind, a hello aside, that members send each other: for things that are there, about `host`, a member, and
+/// with the station's own warrant.
+fn requests(pack: PackId, survey: SurveyHash, host: NodeId, station: &Hello) -> Result<Vec<ControlRequest>> {
+    let session = SessionId { node: host, generation: 1 };
+    let report = HostReport {
+        session,
+        revision: u64::MAX,
+        machine_identifier: "stolen".to_owned(),
+        host_name: "till-1".to_owned(),
+        inside: Ipv4Addr::LOCALHOST,
+        state: HostState::Surveyed,
+        survey: Some(survey),
+        directive_seen: 0,
+        events: Vec::new(),
+    };
+    let directive = Directive {
+        session,
+        epoch: Epoch { charter_version: 1, term: 1 },
+        revision: u64::MAX,
+        stage: Stage::Selected,
+        order: Order::Survey,
+        events_durable: 0,
+    };
+    let site = SiteReport {
+        site: "demo".parse()?,
+        warrant: station.warrant.clone().context("the station shows no warrant")?,
+        approvals: Vec::new(),
+        probes: Vec::new(),
+        profiles: Vec::new(),
+        addresses_used: Vec::new(),
+        addresses_free: 0,
+        grant_seen: 0,
+        wants_batch: true,
+    };
+    Ok(vec![
         ControlRequest::Document(DocumentKind::Charter),
+        ControlRequest::Document(DocumentKind::Revocations),
         ControlRequest::Document(DocumentKind::Catalogue),
+        ControlRequest::Document(DocumentKind::Policy),
+        ControlRequest::Document(DocumentKind::Bandwidth),
         ControlRequest::Peers,
-        ControlRequest::Survey(survey),
+        ControlRequest::Report(Box::new(report)),
+        ControlRequest::Directive(Box::new(directive)),
         ControlRequest::StoreSurvey { hash: survey, sealed: b"nothing".to_vec() },
+        ControlRequest::Survey(survey),
         ControlRequest::Manifest(pack),
-        ControlRequest::Holdings(pack),
         ControlRequest::RenewMembership,
+        ControlRequest::Site(Box::new(site)),
+        ControlRequest::Holdings(pack),
         ControlRequest::Handover { from: 0 },
         ControlRequest::AskLease { pack, held: 0 },
         ControlRequest::Stage { pack, staging: Staging::Fetched },
         ControlRequest::LineRate(Some(1)),
         ControlRequest::Account(pack),
-    ]
+    ])
 }
 
 /// The hello of a member, with the stranger's addresses: a membership and a warrant say whose they are.
@@ -51,18 +93,18 @@ fn stolen_hello(demo: &KeptDemo, home: &str, number: u8) -> Result<Hello> {
     Ok(hello)
 }
 
-async fn gets_nothing(stranger: &Attacker, requests: &[ControlRequest], when: &str) -> Result<()> {
-    let mut refusals = 0;
+/// How many of the requests are refused because a stranger asks. Any other answer is an error; none at all is the end of a
+/// connection that was cut.
+async fn refusals(stranger: &Attacker, requests: &[ControlRequest], when: &str) -> Result<usize> {
+    let mut refused = 0;
     for request in requests {
         match stranger.ask(request).await {
-            Ok(ControlAnswer::Refused(_)) => refusals += 1,
-            // The connection may have been cut for the request before.
-            Err(_) => {}
+            Ok(ControlAnswer::Refused(refusal)) if refusal.kind == RefusalKind::NotAMember => refused += 1,
             Ok(answer) => anyhow::bail!("{when}: {request:?} is answered by {answer:?}"),
+            Err(_) => {}
         }
     }
-    ensure!(refusals > 0, "{when}: nobody said no");
-    Ok(())
+    Ok(refused)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +113,10 @@ async fn demo_stranger_gets_nothing_on_the_control_plane() -> Result<()> {
     let catalogue: Value = demo.json("station", &["status"])?;
     let pack: PackId = catalogue["packs"][0]["pack"].as_str().context("the station has no pack")?.parse()?;
     let survey = std::fs::read_to_string(demo.path("hosts/till-1/home/surveys/own.sealed-name"))?;
-    let requests = requests(pack, SurveyHash(survey.trim().parse::<Hash>()?));
+    let host: Value = demo.json("hosts/till-1/home", &["identity"])?;
+    let host = serde_json::from_value(host["node"].clone())?;
+    let survey = SurveyHash(survey.trim().parse::<Hash>()?);
+    let requests = requests(pack, survey, host, &stolen_hello(&demo, "station", 0)?)?;
     let victims = ["hosts/till-1/home", "station", "headquarters"];
     for (number, victim) in (0..).zip(victims) {
         let seat: Value = demo.json(victim, &["identity"])?;
@@ -81,13 +126,16 @@ async fn demo_stranger_gets_nothing_on_the_control_plane() -> Result<()> {
             let key = SigningKey::from_bytes(&[100 + 10 * number + thief; 32]);
             let hello = stolen_hello(&demo, of, 10 * number + thief)?;
             let stranger = Attacker::connect(&key, hello.clone(), node, addresses)?;
-            gets_nothing(&stranger, &requests, &format!("{victim}, before a hello")).await?;
+            let refused = refusals(&stranger, &requests, &format!("{victim}, before a hello")).await?;
+            ensure!(refused == requests.len(), "{victim} refuses {refused} of {} before a hello", requests.len());
             let stranger = Attacker::connect(&key, stolen_hello(&demo, of, 10 * number + thief + 5)?, node, addresses)?;
             let ControlAnswer::Refused(refusal) = stranger.say_hello(&hello).await? else {
                 anyhow::bail!("{victim} takes the papers of {of} from a stranger");
             };
             println!("{victim} refuses the papers of {of}: {refusal}");
-            gets_nothing(&stranger, &requests, &format!("{victim}, after the hello of {of}")).await?;
+            // The connection is cut a moment after the refusal.
+            let refused = refusals(&stranger, &requests, &format!("{victim}, after the hello of {of}")).await?;
+            ensure!(refused > 0, "{victim} refuses nothing after the hello of {of}");
         }
     }
     let said: Value = demo.json("station", &["status"])?;
