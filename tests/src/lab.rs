@@ -390,15 +390,22 @@ fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_json::from_str(text).with_context(|| format!("lab {what} answered {text}"))
 }
 
+/// Where no lab can run, prints why and returns the value from the function.
+#[macro_export]
+macro_rules! return_without_lab {
+    ($value:expr) => {
+        if let Some(reason) = $crate::lab::Lab::obstacle() {
+            eprintln!("skipped, there is no site lab: {reason}");
+            return $value;
+        }
+    };
+}
+
 /// Starts a lab, or prints why there is none and returns from the test.
 #[macro_export]
 macro_rules! lab_or_return {
-    ($options:expr) => {
-        if let Some(reason) = $crate::lab::Lab::obstacle() {
-            eprintln!("skipped, there is no site lab: {reason}");
-            return Ok(());
-        } else {
-            $crate::lab::Lab::up($options)?
-        }
-    };
+    ($options:expr) => {{
+        $crate::return_without_lab!(Ok(()));
+        $crate::lab::Lab::up($options)?
+    }};
 }

@@ -16,7 +16,7 @@ use crate::binary;
 use crate::lab::{Lab, Options};
 use crate::observed::{Catalogue, Transfers};
 pub use crate::observed::{MirroredHost, PackTraffic, Session, count_at};
-use crate::payload;
+use crate::{payload, return_without_lab};
 
 /// A rule of headquarters that approves every host.
 pub const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
@@ -26,6 +26,8 @@ pub const SITE: &str = "lab";
 const PROGRAM: &str = "/usr/local/bin/branchline";
 /// Home of a node that stands on a root of its own.
 const HOME: &str = "/var/lib/branchline";
+/// What the nodes log: the product's own default, said here because tests read these logs.
+const LOG: &str = "BRANCHLINE_LOG=info,libp2p=warn";
 /// The user of the network process: `nobody` of Debian.
 const USER: &str = "65534";
 
@@ -40,6 +42,15 @@ pub struct SiteOptions {
     pub rules: String,
     /// The file of `branchline init --options`: limits and policies of the charter.
     pub charter: String,
+}
+
+impl SiteOptions {
+    /// A lab of that name with so many hosts, all that it can have of defaults, and a headquarters that approves every host.
+    #[must_use]
+    pub fn new(id: &str, hosts: usize, packages: Vec<(PathBuf, PathBuf)>) -> Self {
+        let lab = Options { id: id.to_owned(), hosts, ..Options::default() };
+        Self { lab, packages, rules: APPROVE_ALL.to_owned(), charter: String::new() }
+    }
 }
 
 /// A running site: headquarters and station run, hosts are added by [`Site::start_host`].
@@ -76,21 +87,11 @@ impl Site {
     /// # Errors
     /// A command fails.
     pub fn with_ballast(id: &str, hosts: &[&str], megabytes: u32, after: &str) -> Result<Option<Self>> {
-        if let Some(reason) = Lab::obstacle() {
-            eprintln!("skipped, there is no site lab: {reason}");
-            return Ok(None);
-        }
+        return_without_lab!(Ok(None));
         let made = tempfile::tempdir()?;
-        let options = SiteOptions {
-            lab: Options { id: id.to_owned(), hosts: hosts.len(), ..Options::default() },
-            packages: vec![
-                payload::node_exporter(made.path())?,
-                payload::generated(made.path(), "ballast", megabytes, after, "true")?,
-            ],
-            rules: APPROVE_ALL.to_owned(),
-            charter: String::new(),
-        };
-        let site = Self::up(&options)?;
+        let ballast = payload::generated(made.path(), "ballast", megabytes, after, "true")?;
+        let packages = vec![payload::node_exporter(made.path())?, ballast];
+        let site = Self::up(&SiteOptions::new(id, hosts.len(), packages))?;
         let token = site.token("station", hosts.len())?;
         for host in hosts {
             site.start_host(host, &token)?;
@@ -285,7 +286,7 @@ impl Site {
     /// It does not answer.
     pub fn start_headquarters(&self) -> Result<()> {
         let (home, program) = (text(&self.path("headquarters")), text(&self.program));
-        self.lab.spawn("headquarters", "run", &["env", "RUST_LOG=info", &program, "run", "--home", &home])?;
+        self.lab.spawn("headquarters", "run", &["env", LOG, &program, "run", "--home", &home])?;
         poll(Duration::from_secs(20), || self.headquarters(&["status"]).map(drop))
             .context("headquarters does not answer")
     }
@@ -295,7 +296,7 @@ impl Site {
     /// # Errors
     /// It does not answer; with its log.
     pub fn start_node(&self, machine: &str) -> Result<()> {
-        let line: Vec<&str> = unprivileged().into_iter().chain(["env", "RUST_LOG=info", PROGRAM, "run"]).collect();
+        let line: Vec<&str> = unprivileged().into_iter().chain(["env", LOG, PROGRAM, "run"]).collect();
         self.lab.spawn(machine, "run", &line)?;
         poll(Duration::from_secs(20), || self.node(machine, &["status"]).map(drop))
             .with_context(|| format!("the node of {machine} does not answer; {}", self.log_end(machine, "run")))

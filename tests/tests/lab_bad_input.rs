@@ -3,27 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::{Context, Result};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
-use branchline_tests::site::{APPROVE_ALL, Session, Site, SiteOptions};
+use branchline_tests::site::{Session, Site, SiteOptions};
+use branchline_tests::{payload, return_without_lab};
 
 #[test]
 fn lab_bad_input() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
     let failing =
         payload::generated(made.path(), "failing", 1, "echo no such till >&2; exit 3", "host.hostname == 'host2'")?;
     let large = payload::generated(made.path(), "large", 8, "true", "host.hostname == 'host1'")?;
-    let options = SiteOptions {
-        lab: Options { id: "blbad".to_owned(), hosts: 4, ..Options::default() },
-        packages: vec![payload::node_exporter(made.path())?, failing, large],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
+    let packages = vec![payload::node_exporter(made.path())?, failing, large];
+    let site = Site::up(&SiteOptions::new("blbad", 4, packages))?;
     site.publish()?;
     tokens(&site)?;
     let token = site.token("station", 2)?;

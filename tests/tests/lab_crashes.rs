@@ -5,11 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
 use branchline_tests::site::{Site, count_at};
 
 const HOSTS: [&str; 4] = ["host1", "host2", "host3", "host4"];
-/// B of R70: what may be under way to a station that ends without a word, in bytes; the charter's default.
-const LEASED_BYTES_MAX: u64 = 4 << 20;
 
 #[test]
 fn lab_crashes() -> Result<()> {
@@ -27,7 +26,7 @@ fn lab_crashes() -> Result<()> {
             pack.sent_bytes - pack.length_bytes
         );
         assert!(
-            pack.sent_bytes >= pack.length_bytes && pack.sent_bytes <= pack.length_bytes + LEASED_BYTES_MAX,
+            pack.sent_bytes >= pack.length_bytes && pack.sent_bytes <= pack.length_bytes + LEASED_BYTES_DEFAULT,
             "{pack:?}"
         );
         let Some((before, kept)) = crossing.get(&pack.pack) else { continue };

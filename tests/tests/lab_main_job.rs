@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
 use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+use branchline_tests::{payload, return_without_lab};
 
 const HOSTS: [&str; 6] = ["host1", "host2", "host3", "host4", "host5", "host6"];
 /// The host that a person denies.
@@ -22,18 +21,11 @@ const CONTROL_BYTES: u64 = 100_000;
 
 #[test]
 fn lab_main_job() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "blmain".to_owned(), ..Options::default() },
-        packages: vec![payload::node_exporter(made.path())?],
-        rules: RULES.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
+    let packages = vec![payload::node_exporter(made.path())?];
+    let options = SiteOptions::new("blmain", HOSTS.len(), packages);
+    let site = Site::up(&SiteOptions { rules: RULES.to_owned(), ..options })?;
     let started = std::time::Instant::now();
     let before = site.lab().counters()?.wan.received_bytes;
     site.publish()?;

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::Result;
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
-use branchline_tests::site::{APPROVE_ALL, Site, SiteOptions, count_at};
+use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::{payload, return_without_lab};
 
 /// A host, the fault that it meets, and words of what people are told.
 const FAULTS: [(&str, &str, &str); 3] = [
@@ -16,18 +15,10 @@ const FAULTS: [(&str, &str, &str); 3] = [
 
 #[test]
 fn lab_router_faults() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "blfault".to_owned(), hosts: FAULTS.len(), ..Options::default() },
-        packages: vec![payload::node_exporter(made.path())?],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
+    let packages = vec![payload::node_exporter(made.path())?];
+    let site = Site::up(&SiteOptions::new("blfault", FAULTS.len(), packages))?;
     site.publish()?;
     let token = site.token("station", FAULTS.len())?;
     for (number, (host, fault, words)) in FAULTS.into_iter().enumerate() {

@@ -8,11 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
-use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+use branchline_tests::{payload, return_without_lab};
 
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 const FULL: &str = "host1";
 const FAILING: &str = "host2";
 const SLOW: &str = "host3";
@@ -20,18 +18,10 @@ const WELL: [&str; 2] = ["host4", "host5"];
 
 #[test]
 fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "bldisk".to_owned(), hosts: 5, ..Options::default() },
-        packages: vec![payload::generated(made.path(), "ballast", 12, "true", "true")?],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
+    let packages = vec![payload::generated(made.path(), "ballast", 12, "true", "true")?];
+    let site = Site::up(&SiteOptions::new("bldisk", 5, packages))?;
     let token = site.token("station", 5)?;
     for host in [FULL, FAILING, SLOW].into_iter().chain(WELL) {
         site.join(host, &token)?;
@@ -49,9 +39,7 @@ fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
     let begun = Instant::now();
     site.publish()?;
     let at = |host: &'static str, stage: &'static str| {
-        move |sessions: &[branchline_tests::site::Session]| {
-            sessions.iter().any(|session| session.host_name == host && session.stage == stage)
-        }
+        move |sessions: &[Session]| sessions.iter().any(|session| session.host_name == host && session.stage == stage)
     };
     for host in WELL {
         site.wait_for("station", 120, "a host with a good disk is complete", at(host, "complete"))?;

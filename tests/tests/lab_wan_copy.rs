@@ -6,14 +6,11 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::lab::{Lab, Options};
+use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
 use branchline_tests::observed::PackAccount;
-use branchline_tests::payload;
-use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+use branchline_tests::{payload, return_without_lab};
 
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
-/// B of R70: the charter's default.
-const LEASED_BYTES_MAX: u64 = 4 << 20;
 /// Beyond the frames: TCP, IP and Ethernet headers, TLS, acknowledgements of the other direction and the control plane.
 const LINE_OVERHEAD: f64 = 1.12;
 
@@ -22,20 +19,13 @@ fn accounts(site: &Site) -> Result<Vec<PackAccount>> {
 }
 
 fn options(id: &str, hosts: usize, megabytes: u32, directory: &std::path::Path) -> Result<SiteOptions> {
-    Ok(SiteOptions {
-        lab: Options { id: id.to_owned(), hosts, ..Options::default() },
-        packages: vec![payload::generated(directory, "ballast", megabytes, "true", "true")?],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    })
+    let packages = vec![payload::generated(directory, "ballast", megabytes, "true", "true")?];
+    Ok(SiteOptions::new(id, hosts, packages))
 }
 
 #[test]
 fn lab_wan_copy_at_once_and_a_day_later() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
     let hosts = ["host1", "host2", "host3", "host4"];
     let late = "host5";
@@ -68,9 +58,7 @@ fn lab_wan_copy_at_once_and_a_day_later() -> Result<()> {
     site.lab().fault("wan-cut", "on")?;
     site.start_host(late, &token)?;
     let of_late = |wanted: fn(&str) -> bool| {
-        move |sessions: &[branchline_tests::site::Session]| {
-            sessions.iter().any(|session| session.host_name == late && wanted(&session.stage))
-        }
+        move |sessions: &[Session]| sessions.iter().any(|session| session.host_name == late && wanted(&session.stage))
     };
     let installed = |stage: &str| stage == "awaiting_approval";
     let sessions = site.wait_for("station", 120, "the late host is installed without the line", of_late(installed))?;
@@ -110,10 +98,7 @@ fn the_account_says_so(site: &Site, length: u64, late: &str) -> Result<()> {
 
 #[test]
 fn lab_wan_copy_when_the_inlet_is_lost() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
     let hosts = ["host1", "host2", "host3", "host4"];
     let site = Site::up(&options("bllost", 4, 24, made.path())?)?;
@@ -146,7 +131,7 @@ fn lab_wan_copy_when_the_inlet_is_lost() -> Result<()> {
         account.wan_bytes - length,
         account.line
     );
-    assert!((length..=length + LEASED_BYTES_MAX).contains(&account.wan_bytes), "{account:?}");
+    assert!((length..=length + LEASED_BYTES_DEFAULT).contains(&account.wan_bytes), "{account:?}");
     assert!(account.line.len() >= 2 && account.line[1].why.contains("had lost the lease"), "{account:?}");
     assert_eq!(account.remark.is_some(), account.wan_bytes > length, "{account:?}");
 
