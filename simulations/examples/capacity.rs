@@ -1,30 +1,13 @@
 //! The figures of the simulator: time, memory and machine inputs over the number of hosts.
 //!
 //! `cargo run --release -p branchline-simulations --example capacity -- [chunk|flow] [sites...]`
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
 
-use branchline_simulations::capacity::{Options, Scenario, Workers, simulate};
+use branchline_simulations::capacity::{Options, Scenario, simulate};
+use threads::Threads;
 
-struct Threads(usize);
-
-impl Workers for Threads {
-    fn carry_out(&self, count: usize, part: &(dyn Fn(usize) + Sync)) {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..self.0 {
-                scope.spawn(|| {
-                    while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < count)
-                    {
-                        part(number);
-                    }
-                });
-            }
-        });
-    }
-}
+#[path = "../tests/book/threads.rs"]
+mod threads;
 
 fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

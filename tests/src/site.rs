@@ -388,6 +388,17 @@ impl Site {
         }
     }
 
+    /// Waits until the present session of a host is at a stage, and gives it.
+    ///
+    /// # Errors
+    /// As [`Site::wait_for`].
+    pub fn wait_for_stage(&self, station: &str, seconds: u64, host: &str, stage: &str) -> Result<Session> {
+        let of_host = |session: &&Session| session.host_name == host && session.stage == stage;
+        let what = format!("the session of {host} is {stage}");
+        let sessions = self.wait_for(station, seconds, &what, |sessions| sessions.iter().any(|one| of_host(&one)))?;
+        sessions.iter().find(of_host).cloned().context(what)
+    }
+
     /// Waits until `wanted` holds; an error of it counts as no.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::{Context, Result};
-use branchline_tests::site::{Session, Site, SiteOptions};
+use branchline_tests::site::{Site, SiteOptions};
 use branchline_tests::{payload, return_without_lab};
 
 #[test]
@@ -29,10 +29,6 @@ fn lab_bad_input() -> Result<()> {
     two_machines(&site)
 }
 
-fn find<'a>(sessions: &'a [Session], host: &str) -> Option<&'a Session> {
-    sessions.iter().find(|session| session.host_name == host)
-}
-
 /// A token that nobody made, and one that was used.
 fn tokens(site: &Site) -> Result<()> {
     let token = site.token("station", 1)?;
@@ -50,10 +46,7 @@ fn tokens(site: &Site) -> Result<()> {
 
 /// Its maintainer script fails: everything is put back, also the package that was installed before it.
 fn failing_package(site: &Site) -> Result<()> {
-    let sessions = site.wait_for("station", 90, "host2 is rolled back", |sessions| {
-        find(sessions, "host2").is_some_and(|session| session.stage == "rolled_back")
-    })?;
-    let session = find(&sessions, "host2").context("no session")?;
+    let session = site.wait_for_stage("station", 90, "host2", "rolled_back")?;
     println!("failing package: {}", session.reason);
     assert!(session.reason.contains("failing"), "{session:?}");
     let state = |package: &str| {
@@ -69,26 +62,18 @@ fn failing_package(site: &Site) -> Result<()> {
 
 /// The disk is full in the middle: the same, and after room was made the host is tried again.
 fn full_disk(site: &Site) -> Result<()> {
-    let sessions = site.wait_for("station", 90, "host1 is rolled back", |sessions| {
-        find(sessions, "host1").is_some_and(|session| session.stage == "rolled_back")
-    })?;
-    let session = find(&sessions, "host1").context("no session")?;
+    let session = site.wait_for_stage("station", 90, "host1", "rolled_back")?;
     println!("full disk: {}", session.reason);
     site.lab().check("host1", &["mount", "-o", "remount,size=64m", "/opt"])?;
     site.node("station", &["sessions", "retry", "host1"])?;
-    site.wait_for("station", 90, "host1 is complete after room was made", |sessions| {
-        find(sessions, "host1").is_some_and(|session| session.stage == "complete")
-    })
-    .map(drop)
+    site.wait_for_stage("station", 90, "host1", "complete").context("after room was made").map(drop)
 }
 
 /// The disk of host3 is copied to host4, which has another machine identifier and another address (R99): the copy is
 /// turned away, host3 goes on, and station, headquarters and the copy say so.
 fn two_machines(site: &Site) -> Result<()> {
     let words = "one identity on two machines";
-    site.wait_for("station", 90, "host3 is complete", |sessions| {
-        find(sessions, "host3").is_some_and(|session| session.stage == "complete")
-    })?;
+    site.wait_for_stage("station", 90, "host3", "complete")?;
     let home = "var/lib/branchline";
     let (from, to) = (site.lab().root("host3")?.join(home), site.lab().root("host4")?.join(home));
     let copied = std::process::Command::new("cp").arg("-aT").args([&from, &to]).status()?;
@@ -106,7 +91,7 @@ fn two_machines(site: &Site) -> Result<()> {
     site.wait_until(30, "the copy tells why it is refused", || says(site.node_json("host4", &["status"])?))?;
     site.wait_until(30, "headquarters tells of a copy", || says(site.headquarters_json(&["status"])?))?;
     let present = site.sessions("station")?;
-    let host3 = find(&present, "host3").context("no session")?;
+    let host3 = present.iter().find(|session| session.host_name == "host3").context("no session")?;
     assert_eq!((host3.stage.as_str(), host3.mapped.is_some()), ("complete", true), "{host3:?}");
     assert!(host3.warnings.iter().any(|text| text.contains(words)), "{host3:?}");
     println!("two machines: {}", host3.warnings[0]);

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+use branchline_tests::site::{Site, SiteOptions, count_at};
 use branchline_tests::{payload, return_without_lab};
 
 const FULL: &str = "host1";
@@ -38,14 +38,11 @@ fn lab_store_faults_stall_only_the_node_that_has_them() -> Result<()> {
     let slow = Injection::start(&site, SLOW, "pwrite64:delay_enter=30000", &file)?;
     let begun = Instant::now();
     site.publish()?;
-    let at = |host: &'static str, stage: &'static str| {
-        move |sessions: &[Session]| sessions.iter().any(|session| session.host_name == host && session.stage == stage)
-    };
     for host in WELL {
-        site.wait_for("station", 120, "a host with a good disk is complete", at(host, "complete"))?;
+        site.wait_for_stage("station", 120, host, "complete")?;
     }
     println!("hosts with good disks are complete after {:.1} s", begun.elapsed().as_secs_f64());
-    site.wait_for("station", 120, "the host with the slow disk is complete", at(SLOW, "complete"))?;
+    site.wait_for_stage("station", 120, SLOW, "complete")?;
     println!("the host with the slow disk after {:.1} s", begun.elapsed().as_secs_f64());
     drop(slow);
     let sessions = site.sessions("station")?;

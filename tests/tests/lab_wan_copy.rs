@@ -8,7 +8,7 @@ use std::{thread::sleep, time::Duration};
 use anyhow::{Context, Result, ensure};
 use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
 use branchline_tests::observed::PackAccount;
-use branchline_tests::site::{Session, Site, SiteOptions, count_at};
+use branchline_tests::site::{Site, SiteOptions, count_at};
 use branchline_tests::{payload, return_without_lab};
 
 /// Beyond the frames: TCP, IP and Ethernet headers, TLS, acknowledgements of the other direction and the control plane.
@@ -57,19 +57,14 @@ fn lab_wan_copy_at_once_and_a_day_later() -> Result<()> {
     // The line is cut; a host that comes now gets all from the site (R74).
     site.lab().fault("wan-cut", "on")?;
     site.start_host(late, &token)?;
-    let of_late = |wanted: fn(&str) -> bool| {
-        move |sessions: &[Session]| sessions.iter().any(|session| session.host_name == late && wanted(&session.stage))
-    };
-    let installed = |stage: &str| stage == "awaiting_approval";
-    let sessions = site.wait_for("station", 120, "the late host is installed without the line", of_late(installed))?;
-    let session = sessions.iter().find(|session| session.host_name == late).unwrap();
+    let session = site.wait_for_stage("station", 120, late, "awaiting_approval")?;
     println!(
         "{late}, with the line cut: {} bytes over the line, {} from the site",
         session.wan_bytes, session.lan_bytes
     );
     assert_eq!((session.wan_bytes, session.lan_bytes >= traffic.length_bytes), (0, true), "{session:?}");
     site.lab().fault("wan-cut", "off")?;
-    site.wait_for("station", 120, "the late host is complete", of_late(|stage| stage == "complete"))?;
+    site.wait_for_stage("station", 120, late, "complete")?;
     assert_eq!(site.traffic()?.remove(0).sent_bytes, traffic.length_bytes);
     the_account_says_so(&site, traffic.length_bytes, late)
 }

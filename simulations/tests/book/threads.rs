@@ -1,4 +1,4 @@
-//! Workers with threads, for tests.
+//! Workers with threads, for tests and the example `capacity`.
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use branchline_simulations::capacity::Workers;
