@@ -11,4 +11,5 @@ pub mod kept_demo;
 pub mod lab;
 pub mod observed;
 pub mod payload;
+pub mod punctuality;
 pub mod site;

@@ -2,12 +2,13 @@
 //!
 //! The receiver decides: it sees the queue that others make as a longer round trip, and tells the sender a rate. The law is
 //! that of LEDBAT (RFC 6817) and rLEDBAT (draft-irtf-iccrg-rledbat) with rates in place of windows: below a target delay
-//! the rate grows, above it the rate falls, more steeply the further above. Three things differ, each because of what
+//! the rate grows, above it the rate falls, more steeply the further above. Five things differ, each because of what
 //! was measured:
 //!
 //! - The round trip is that of small messages on another connection, so it shows the line's queue and not what waits at
 //!   the sender. A flow of BBR keeps a queue of a few milliseconds only (median 5.8 ms at 20 Mbit/s), so the target is
 //!   3 ms and not 60; that the second least of some samples counts takes out the noise of busy machines.
+//! - Where noise is larger than that, the target follows it. Noise differs from a queue: it leaves some round trips alone.
 //! - A queue may be the transfer's own. The first decrease asks: it is small, and a queue that goes away with it was
 //!   ours, the line is full. A queue that stays is others', and the rate is halved until it is gone.
 //! - Growth is exponential, and slow just after a decrease, so that a flow that is about to take what was freed gets
@@ -60,11 +61,22 @@ const LONG: u64 = 5;
 const DRAINING: u64 = 750;
 /// Where less than this part of the least rate in the window arrives, in thousandths, the rate does not grow.
 const ARRIVES: u64 = 850;
+/// What arrives is known up to two segments at each end of the window, in bytes per second.
+const ARRIVES_EXACT_TO: u64 = 4 * 1_448 * 1_000 / 400;
+/// The noise of a block of so many round trips is the second largest of them.
+const NOISE_BLOCK: usize = 8;
+/// The upper quartile of so many blocks counts: noise comes in gusts, and a queue that comes or goes within one block is
+/// not to be taken for noise.
+const NOISE_BLOCKS: usize = 9;
+/// The transfer yields to a delay of so many times the noise,
+const NOISE_TIMES: u64 = 2;
+/// but of no more than so many times the delay that was set: what looks like more noise than that may be traffic.
+const NOISE_TARGET_MAX: u64 = 8;
 
 /// What a controller is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackgroundSetup {
-    /// The queueing delay above which the transfer yields.
+    /// The queueing delay above which the transfer yields, on a line and machines without noise.
     pub delay: Duration,
 }
 
@@ -108,6 +120,10 @@ pub struct Background {
     /// The least round trip of each minute, newest last: the minute and microseconds.
     bases: VecDeque<(u64, u64)>,
     samples: VecDeque<u64>,
+    /// The round trips of the block that is not full yet,
+    block: Vec<u64>,
+    /// and the noise of the last blocks; 0 where the line was not seen empty.
+    noises: VecDeque<u64>,
     arrivals: VecDeque<Arrival>,
     /// The most that arrived per second in each tenth of [`PEAK_SECONDS`].
     peaks: VecDeque<(u64, u64)>,
@@ -136,6 +152,8 @@ impl Background {
             rate: 2 * FLOOR_BYTES_PER_SECOND,
             bases: VecDeque::new(),
             samples: VecDeque::new(),
+            block: Vec::new(),
+            noises: VecDeque::new(),
             arrivals: VecDeque::new(),
             peaks: VecDeque::new(),
             latest: None,
@@ -171,8 +189,21 @@ impl Background {
         self.queueing
     }
 
+    /// The delay above which the transfer yields now, in microseconds: what was set, or more where there is noise.
+    pub fn target_microseconds(&self) -> u64 {
+        let mut noises: Vec<u64> = self.noises.iter().copied().collect();
+        noises.sort_unstable();
+        let noise = noises.get(noises.len() * 3 / 4).copied().unwrap_or(0);
+        let most = self.target.saturating_mul(NOISE_TARGET_MAX);
+        noise.saturating_mul(NOISE_TIMES).clamp(self.target, most)
+    }
+
+    fn base(&self) -> Option<u64> {
+        self.bases.iter().map(|(_, least)| *least).min()
+    }
+
     fn look_for_queue(&self) -> Option<u64> {
-        let base = self.bases.iter().map(|(_, least)| *least).min()?;
+        let base = self.base()?;
         let mut sorted: Vec<u64> = self.samples.iter().copied().collect();
         sorted.sort_unstable();
         (sorted.len() >= SAMPLES_FRESH).then(|| sorted[1].saturating_sub(base))
@@ -194,7 +225,7 @@ impl Background {
         self.queueing = queueing.or(self.queueing);
         self.step = match queueing {
             None => Step::Waits,
-            Some(queueing) if queueing > self.target => self.lower(now, queueing),
+            Some(queueing) if queueing > self.target_microseconds() => self.lower(now, queueing),
             Some(_) => {
                 if matches!(self.queue, Queue::Asked(_)) {
                     (self.full_is_sure, self.made_room_at) = (true, None);
@@ -222,6 +253,23 @@ impl Background {
         while self.bases.len() > BASE_MINUTES {
             self.bases.pop_front();
         }
+        self.note_noise(round_trip);
+    }
+
+    /// Others' queue is there all the time. So a block in which one round trip was not delayed shows noise by the others.
+    fn note_noise(&mut self, round_trip: u64) {
+        self.block.push(round_trip);
+        if self.block.len() < NOISE_BLOCK {
+            return;
+        }
+        let base = self.base().unwrap_or(0);
+        self.block.sort_unstable();
+        let was_empty = self.block[0].saturating_sub(base) <= self.target;
+        self.noises.push_back(if was_empty { self.block[NOISE_BLOCK - 2].saturating_sub(base) } else { 0 });
+        if self.noises.len() > NOISE_BLOCKS {
+            self.noises.pop_front();
+        }
+        self.block.clear();
     }
 
     /// Bytes per second that arrive now; `None` until the window is full.
@@ -261,7 +309,7 @@ impl Background {
                 self.full_is_sure = self.full_recently(now);
                 self.full_at = Some(now);
                 let from = self.arriving.map_or(self.rate, |arriving| arriving.clamp(self.rate / 2, self.rate));
-                let keeps = if queueing > LONG * self.target { ASK_KEEPS_LONG } else { ASK_KEEPS };
+                let keeps = if queueing > LONG * self.target_microseconds() { ASK_KEEPS_LONG } else { ASK_KEEPS };
                 (Queue::Asked(queueing), from.saturating_mul(keeps) / 1_000)
             }
             Queue::Asked(before) if queueing < before.saturating_mul(DRAINING) / 1_000 => {
@@ -292,7 +340,8 @@ impl Background {
     /// Whether that arrives which was allowed: the least rate within the window, since each takes a while to be seen.
     fn keeps_up(&self) -> bool {
         let least = self.arrivals.iter().map(|arrival| arrival.rate).min().unwrap_or(0);
-        self.arriving.is_some_and(|arriving| arriving >= least.saturating_mul(ARRIVES) / 1_000)
+        let wanted = least.saturating_mul(ARRIVES) / 1_000;
+        self.arriving.is_some_and(|arriving| arriving.saturating_add(ARRIVES_EXACT_TO) >= wanted)
     }
 
     fn grow(&mut self, now: Monotonic, elapsed: Duration) -> Step {

@@ -230,6 +230,51 @@ fn flows_with_congestion_control_keep_nine_tenths_from_their_first_second_on() {
     }
 }
 
+/// Round trips over machines that are busy with other things: most are delayed by more than the target, few are not.
+#[test]
+fn noise_neither_starves_it_nor_hides_others() {
+    for noise_ms in [6.0, 12.0, 20.0] {
+        let mut line = Line::new(20.0, 1.5, noise_ms);
+        line.run(25.0);
+        let (own, _) = line.run(20.0);
+        let target = line.control.target_microseconds();
+        assert!(own > 0.8, "{noise_ms} ms of noise, yields above {target} us: alone {own}");
+        for queue_ms in [12.0, 40.0] {
+            line.other = Flow::Greedy(queue_ms / 1e3);
+            let (own, others) = line.run(12.0);
+            assert!(others > 0.9, "{noise_ms} ms of noise: beside a queue of {queue_ms} ms own {own}, others {others}");
+            line.end_the_other();
+            line.run(10.0);
+            let (own, _) = line.run(4.0);
+            assert!(own > 0.75, "{noise_ms} ms of noise: back after 10 s: {own}");
+        }
+    }
+}
+
+#[test]
+fn without_noise_it_yields_to_what_was_set_and_a_flow_of_bbr_is_no_noise() {
+    let mut line = Line::new(20.0, 0.1, 0.5);
+    line.run(30.0);
+    assert_eq!(line.control.target_microseconds(), 3_000);
+    line.other = Flow::bbr();
+    for _ in 0..20 {
+        line.run(1.0);
+        assert_eq!(line.control.target_microseconds(), 3_000);
+    }
+}
+
+#[test]
+fn it_grows_from_a_trickle_that_arrives_in_segments() {
+    let mut control = Background::new(BackgroundSetup { delay: Duration::from_millis(3) });
+    let first = control.bytes_per_second();
+    for at in 0..40_u64 {
+        // Two thirds of the rate, as a busy sender's timers make of it, counted where a segment is complete.
+        let arrived = at * first * 2 / 3 / 4 / 1_448 * 1_448;
+        control.measured(Monotonic(at * 250_000), Duration::from_millis(1), arrived, true);
+    }
+    assert!(control.bytes_per_second() > first, "{}", control.bytes_per_second());
+}
+
 #[test]
 fn it_comes_back_also_when_it_has_forgotten_the_line() {
     let mut line = Line::new(20.0, 0.1, 0.5);
