@@ -19,7 +19,7 @@ pub use crate::observed::{MirroredHost, PackTraffic, Session, count_at};
 use crate::{payload, return_without_lab};
 
 /// A rule of headquarters that approves every host.
-pub const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
+const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 /// The name of the site.
 pub const SITE: &str = "lab";
 /// Where the binary lies in every root.

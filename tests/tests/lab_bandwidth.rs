@@ -8,13 +8,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use branchline_tests::lab::{Lab, Options};
-use branchline_tests::payload;
 use branchline_tests::punctuality::Punctuality;
 use branchline_tests::site::{SITE, Site, SiteOptions};
+use branchline_tests::{payload, return_without_lab};
 use serde_json::{Value, json};
 
-const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction = \"approve\"\n";
 const MEGABYTES: u32 = 230;
 /// How long each flow is measured.
 const MEASURE: Duration = Duration::from_secs(12);
@@ -26,18 +24,10 @@ const LATE_MAX: Duration = Duration::from_micros(500);
 
 #[test]
 fn lab_bandwidth_background_yields_and_rates_change_under_way() -> Result<()> {
-    if let Some(reason) = Lab::obstacle() {
-        eprintln!("skipped, there is no site lab: {reason}");
-        return Ok(());
-    }
+    return_without_lab!(Ok(()));
     let made = tempfile::tempdir()?;
-    let options = SiteOptions {
-        lab: Options { id: "blrate".to_owned(), hosts: 1, ..Options::default() },
-        packages: vec![payload::generated(made.path(), "ballast", MEGABYTES, "true", "true")?],
-        rules: APPROVE_ALL.to_owned(),
-        charter: String::new(),
-    };
-    let site = Site::up(&options)?;
+    let packages = vec![payload::generated(made.path(), "ballast", MEGABYTES, "true", "true")?];
+    let site = Site::up(&SiteOptions::new("blrate", 1, packages))?;
     let token = site.token("station", 1)?;
     site.start_host("host1", &token)?;
     site.lab().spawn("headquarters", "iperf", &["iperf3", "-s", "-p", "5999"])?;
