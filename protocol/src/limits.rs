@@ -226,6 +226,10 @@ pub const HEADQUARTERS_PROBES_MAX: usize = 256;
 pub const DELAY_LOOK_SECONDS: u64 = 60;
 /// Ports of one host that are probed.
 pub const PROBE_PORTS_MAX: usize = 64;
+/// Ports of one host that no package declares and that are tried as well (R94).
+pub const PROBE_UNDECLARED_PORTS_MAX: usize = 256;
+/// Tries of undeclared ports that headquarters has under way at once, over all hosts.
+pub const HEADQUARTERS_UNDECLARED_TRIES_MAX: usize = 256;
 
 // Survey.
 /// Most bytes of one descriptor document; longer ones are refused unread. A sealed survey of this size still fits one message.
@@ -323,6 +327,7 @@ const _: () = assert!(MANIFEST_CHUNKS_MAX / 8 < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BUFFER_EVENTS_MAX >= REPORT_EVENTS_MAX && SESSION_EVENTS_MAX >= EVENT_BUFFER_EVENTS_MAX);
 const _: () = assert!(SITE_REPORT_PROFILES_MAX * REPORT_HTML_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX / 4 * 3);
 const _: () = assert!(SITE_ANSWER_HOLD_SECONDS < SITE_REPORT_WAITING_SECONDS);
+const _: () = assert!((PROBE_PORTS_MAX + PROBE_UNDECLARED_PORTS_MAX) * 64 < DOCUMENT_BYTES_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX * 80 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BULK_INBOX_BYTES_MAX);

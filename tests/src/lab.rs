@@ -327,6 +327,15 @@ impl Lab {
         run(&self.id, ["fault", name, value]).map(drop)
     }
 
+    /// What the router's filter lets through to mapped addresses: TCP ports such as `9100,9200` (a lab begins with `9100`),
+    /// or `all`.
+    ///
+    /// # Errors
+    /// If the ports cannot be read.
+    pub fn pass(&self, ports: &str) -> Result<()> {
+        run(&self.id, ["pass", ports]).map(drop)
+    }
+
     /// Starts Debian's Prometheus at headquarters, scraping the targets that `url` lists.
     ///
     /// # Errors

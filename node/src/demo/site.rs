@@ -33,6 +33,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// What the site looks like, to show how a site changes what packages suggest.
 const POLICY: &str = r#"site = "demo"
 version = 2
+# All addresses of the demo are this computer: what it offers to everybody answers at a mapped address as well.
+undeclared_ports = "report"
 
 [[thresholds]]
 package = "sample-agent"

@@ -9,7 +9,7 @@ use branchline_protocol::{
 };
 use branchline_station_role::{
     headquarters::{HeadquartersInput, Selector},
-    station::{SiteInput, StationInput, Steering},
+    station::{SiteInput, SiteMachine, StationInput, Steering},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -172,9 +172,9 @@ async fn status(node: &Node) -> Result<Value> {
         })
         .collect();
     let neighbours: Vec<String> = node.mesh.admitted().borrow().keys().map(NodeId::to_string).collect();
-    let stages = match node.station() {
-        None => Value::Null,
-        Some(station) => serde_json::to_value(station.handle.query(|machine| machine.stages()).await?)?,
+    let (stages, findings) = match node.station() {
+        None => (Value::Null, Vec::new()),
+        Some(station) => station.handle.query(|machine| (json!(machine.stages()), findings(machine))).await?,
     };
     Ok(json!({
         "node": own,
@@ -186,8 +186,19 @@ async fn status(node: &Node) -> Result<Value> {
         "host": host_status(node).await?,
         "bandwidth": node.bandwidth.report(wall_time()),
         "stages": stages,
+        "findings": findings,
         "notices": node.notices.list(),
     }))
+}
+
+/// What people should know of hosts although it is no fault (R94), each with the host's name.
+fn findings(machine: &SiteMachine) -> Vec<String> {
+    let views = machine.station().sessions().filter(|view| view.is_current);
+    let lines = views.flat_map(|view| {
+        let name = view.host_name;
+        view.findings.into_iter().map(move |finding| format!("{name}: {finding}"))
+    });
+    lines.collect()
 }
 
 /// Where this host's own session stands, by the host's word and by the station's.

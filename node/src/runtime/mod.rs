@@ -8,7 +8,7 @@
 //! | `notices` | what people should see, whatever the role |
 //! | `stationing` | taking and leaving the station role |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
-//! | `surveys`, `packs`, `leasing`, `probe` | the work itself |
+//! | `surveys`, `selecting`, `packs`, `leasing`, `probe` | the work itself |
 //! | `staging` | packs ahead of the sessions that need them |
 //! | `bandwidth`, `line` | the rates in force, and the inlet's use of the line |
 //! | `accounting` | who sent what to whom, gathered over a site |
@@ -28,6 +28,7 @@ mod notices;
 mod packs;
 mod probe;
 mod pump;
+mod selecting;
 mod shutdown;
 mod staging;
 mod station;

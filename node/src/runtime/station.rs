@@ -8,10 +8,8 @@ use anyhow::{Context, Result};
 use branchline_protocol::{
     charter::{BeginRequest, JoinToken, Membership, Revocations, Signed},
     ids::{Hash, NodeId, SessionId, SiteName, SurveyHash},
-    plan::{self, Plan},
     refusal::{Refusal, RefusalKind},
     session::{Directive, HostInput, HostReport},
-    survey::Descriptor,
     time::UnixSeconds,
     wire::control::{ControlAnswer, ControlRequest, DocumentKind},
 };
@@ -22,8 +20,8 @@ use branchline_station_role::{
         table_xml::{self, TableDocument},
     },
     station::{
-        HeadquartersWord, MembershipTicket, PlanSummary, SiteInput, SiteMachine, SiteOutput, SiteReportDraft,
-        StationInput, StationOutput, SurveyFacts,
+        HeadquartersWord, MembershipTicket, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, StationInput,
+        StationOutput, SurveyFacts,
     },
 };
 use tokio::sync::oneshot;
@@ -37,7 +35,7 @@ use super::{
 use crate::{
     config::write_atomically,
     door::BeginAnswer,
-    mesh::{Admission, as_refusal},
+    mesh::Admission,
     router::RouterDriver,
     web::{self, report::ReportInput},
 };
@@ -48,7 +46,7 @@ pub struct StationContext {
     pub handle: PumpHandle<SiteMachine>,
     /// The site.
     pub site: SiteName,
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     router: Option<RouterDriver>,
     waiting: Mutex<Waiting>,
 }
@@ -88,7 +86,7 @@ impl StationContext {
         change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn station(&self, input: StationInput) {
+    pub(super) async fn station(&self, input: StationInput) {
         self.handle.input(SiteInput::Station(input)).await;
     }
 
@@ -224,43 +222,6 @@ impl StationContext {
         self.station(input).await;
     }
 
-    fn keep_descriptor(&self, hash: Hash, descriptor: &Descriptor) -> Result<()> {
-        let directory = self.node.home.directory("descriptors")?;
-        write_atomically(&directory.join(format!("{hash}.xml")), descriptor.print().as_bytes(), 0o640)
-    }
-
-    fn plan(&self, node: NodeId, descriptor: Hash) -> Result<Plan> {
-        let path = self.node.home.path(format!("descriptors/{descriptor}.xml"));
-        let xml = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let descriptor = Descriptor::parse(&xml)?;
-        let site = self.node.documents.site(&self.site).context("the site is not known")?;
-        let ((catalogue, catalogue_hash), (policy, policy_hash)) = site.selection_documents()?;
-        Ok(plan::select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash))?)
-    }
-
-    async fn make_plan(&self, session: SessionId, descriptor: Hash) {
-        let mut changes = self.node.documents.changes();
-        loop {
-            let made = self.plan(session.node, descriptor);
-            let input = match made {
-                Ok(plan) => {
-                    self.node.packs.keep(plan.packs()).await;
-                    StationInput::PlanMade { session, descriptor, summary: Box::new(PlanSummary::of(&plan)) }
-                }
-                Err(error) if as_refusal(&error).kind == RefusalKind::NotFound => {
-                    // No catalogue or policy has reached this station yet: what comes next may bring it.
-                    self.notice(format!("nothing can be selected: {error:#}; publish it at headquarters"));
-                    if changes.changed().await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                Err(error) => StationInput::PlanConflict { session, descriptor, explanation: format!("{error:#}") },
-            };
-            return self.station(input).await;
-        }
-    }
-
     async fn send_site_report(&self, draft: SiteReportDraft) {
         let Some(authority) = self.node.documents.authority(&self.site) else { return };
         let report = Box::new(draft.complete(self.site.clone(), authority.sign_warrant(self.node.documents.key())));
@@ -281,7 +242,10 @@ impl StationContext {
             },
         };
         if let Some(ControlAnswer::Headquarters(directive)) = answer {
-            let (word, refusals) = HeadquartersWord::check(*directive, &authority);
+            let (mut word, refusals) = HeadquartersWord::check(*directive, &authority);
+            if !word.probes.is_empty() {
+                word.undeclared_ports = self.undeclared_rule();
+            }
             for refusal in refusals {
                 self.notice(format!("headquarters sent something that does not hold: {refusal}"));
             }
@@ -355,7 +319,7 @@ impl StationContext {
         let made = self.handle.query(move |machine| machine.station().session_report(session)).await;
         let Ok(Some(report)) = made else { return };
         let descriptor = self.descriptor_of(session).await;
-        let plan = descriptor.and_then(|descriptor| self.plan(session.node, descriptor).ok());
+        let plan = descriptor.and_then(|descriptor| self.plan(session.node, descriptor).ok()).map(|(plan, _)| plan);
         let input = ReportInput {
             site: &self.site,
             station: self.node.documents.node(),

@@ -4,6 +4,7 @@
 //! The page travels to the host and to headquarters, so that it is bounded: where a session wrote more than fits, texts and lists are cut
 //! evenly, the page says so, and the whole of it stays with the station (R85). All that came from outside is escaped, and made visible
 //! where it would change how the page reads.
+mod checks;
 mod page;
 mod text;
 

@@ -23,7 +23,7 @@ pub use package::{
     Catalogue, CommandLine, DefinitionError, FileTemplate, HealthDefinition, Package, PackageDefinition, PatchOffer,
     Payload, PayloadFormat, PortDefinition, ServiceDefinition, StepAction, StepDefinition, SystemdUnit,
 };
-pub use policy::{ModuleOverride, PackageWish, SitePolicy, ThresholdOverride, UpdateTravel, Wish};
+pub use policy::{ModuleOverride, PackageWish, SitePolicy, ThresholdOverride, UndeclaredRule, UpdateTravel, Wish};
 pub use rule::{Rule, RuleError};
 pub use threshold::ThresholdDefinition;
 pub use trust::DocumentMemory;

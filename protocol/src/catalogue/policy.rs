@@ -20,6 +20,9 @@ pub struct SitePolicy {
     /// How updates cross the line into the site.
     #[serde(default, skip_serializing_if = "UpdateTravel::is_default")]
     pub updates: UpdateTravel,
+    /// What happens to a host of which more can be reached through its mapping than its packages declare.
+    #[serde(default, skip_serializing_if = "UndeclaredRule::is_default")]
+    pub undeclared_ports: UndeclaredRule,
     /// Wishes about packages; of several that hold for one package, the first counts.
     #[serde(default)]
     pub packages: Vec<PackageWish>,
@@ -45,6 +48,23 @@ pub enum UpdateTravel {
 }
 
 impl UpdateTravel {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens to a host of which a port answers through the mapping that no package declares (R94).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndeclaredRule {
+    /// Its verification fails, and it is unmapped.
+    #[default]
+    Refuse,
+    /// It completes, and its report and the station's status show the port.
+    Report,
+}
+
+impl UndeclaredRule {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -123,8 +143,16 @@ impl Document for SitePolicy {
 impl SitePolicy {
     /// The policy of a site that wishes nothing in particular.
     pub fn empty(site: SiteName, version: u64) -> Self {
-        let updates = UpdateTravel::default();
-        Self { site, version, expires_at: None, updates, packages: vec![], modules: vec![], thresholds: vec![] }
+        Self {
+            site,
+            version,
+            expires_at: None,
+            updates: UpdateTravel::default(),
+            undeclared_ports: UndeclaredRule::default(),
+            packages: vec![],
+            modules: vec![],
+            thresholds: vec![],
+        }
     }
 
     /// Reads a policy as people write it.

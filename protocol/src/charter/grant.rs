@@ -69,12 +69,26 @@ pub struct ProbeResult {
     pub mapped: Ipv4Addr,
     /// The ports that it tried, each with what it saw: `None` where all was as declared, else what was not.
     pub ports: Vec<(u16, Option<String>)>,
+    /// The ports that no package declares and that it tried as well; at most `PROBE_UNDECLARED_PORTS_MAX`. One that it
+    /// could not try, for a reason of its own, is absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undeclared: Vec<TriedPort>,
     /// When.
     pub probed_at: UnixSeconds,
 }
 
+/// A port that no package declares, and whether it answers at the mapped address all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriedPort {
+    /// The TCP port.
+    pub port: u16,
+    /// Whether a connection was made.
+    pub answers: bool,
+}
+
 impl ProbeResult {
-    /// Whether every port answered as declared.
+    /// Whether every declared port answered as declared.
     pub fn passed(&self) -> bool {
         !self.ports.is_empty() && self.ports.iter().all(|(_, fault)| fault.is_none())
     }

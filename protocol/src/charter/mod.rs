@@ -18,7 +18,7 @@ mod warrant;
 
 pub use approval::{Approval, Decision};
 pub use authority::{Authority, Role};
-pub use grant::{AddressBatch, AddressGrant, ProbeResult};
+pub use grant::{AddressBatch, AddressGrant, ProbeResult, TriedPort};
 pub use lease::Lease;
 pub use membership::{Membership, Revocations};
 pub use sealed::{SealError, Sealed};

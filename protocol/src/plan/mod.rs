@@ -12,6 +12,7 @@ pub mod hash;
 pub mod select;
 mod template;
 mod types;
+mod undeclared;
 mod version;
 
 pub use explain::{Explanation, render};
@@ -21,3 +22,4 @@ pub use types::{
     ConfigurationFile, HealthCheck, HostGroup, Plan, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration,
     Service, Step, StepUndo,
 };
+pub use undeclared::UndeclaredPorts;

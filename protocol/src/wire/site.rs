@@ -43,6 +43,8 @@ pub struct ProbeRequest {
     pub mapped: Ipv4Addr,
     /// What must answer there: port, and the HTTP path whose answer must be 200 (empty: a TCP connection is enough).
     pub ports: Vec<(u16, String)>,
+    /// What should not answer there: TCP ports on which the host listens and that no package declares.
+    pub undeclared: Vec<u16>,
     /// Grows with each new wish to probe the same session.
     pub attempt: u32,
 }

@@ -2,7 +2,7 @@
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
-    charter::{ProbeResult, Signed},
+    charter::{ProbeResult, Signed, TriedPort},
     ids::SessionId,
     session::Stage,
     time::Now,
@@ -147,6 +147,8 @@ impl SiteWorld {
             plan: request.plan,
             mapped: request.mapped,
             ports,
+            // The simulated router's filter passes declared ports only.
+            undeclared: request.undeclared.iter().map(|port| TriedPort { port: *port, answers: false }).collect(),
             probed_at: self.agenda.now().wall,
         };
         let signed = Signed::sign(&result, &self.trust.headquarters);

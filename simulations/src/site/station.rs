@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
     ids::{NodeId, SessionId},
+    plan::UndeclaredPorts,
     session::{Directive, HostReport, Stage},
     time::Now,
     wire::site::HeadquartersDirective,
@@ -223,6 +224,7 @@ impl SiteWorld {
             modules: vec!["cpu".into()],
             thresholds: vec![("load".into(), "4".into())],
             probes: vec![(9100, "/metrics".into())],
+            undeclared: UndeclaredPorts { ports: vec![22, 7400], left_out: 0 },
             scrape: vec![(9100, "/metrics".into())],
         }
     }

@@ -38,15 +38,22 @@ fn an_answer_waits_for_the_signature_and_for_the_probe() {
     headquarters.input(HeadquartersInput::GrantSigned { grant, signed });
     assert_eq!(headquarters.answer(next).unwrap().grants.len(), 1);
 
-    let wish = SiteReport { probes: vec![probe_wish(1, mapped, 1)], grant_seen: 1, ..report() };
+    let probe = ProbeRequest { undeclared: (1..=1000).collect(), ..probe_wish(1, mapped, 1) };
+    let wish = SiteReport { probes: vec![probe], grant_seen: 1, ..report() };
     let exchange = headquarters.ask(wish);
     assert_eq!(headquarters.answer(exchange), None);
+    let tried = headquarters.seen.iter().find_map(|output| match output {
+        HeadquartersOutput::Probe { request, .. } => Some(request.undeclared.len()),
+        _ => None,
+    });
+    assert_eq!(tried, Some(limits::PROBE_UNDECLARED_PORTS_MAX), "a site cannot have more tried");
     let result = ProbeResult {
         site: site(),
         session: session(1),
         plan: plan(1),
         mapped,
         ports: vec![(9100, None)],
+        undeclared: Vec::new(),
         probed_at: UnixSeconds(1001),
     };
     let signed = Signed::sign(&result, &key());

@@ -182,6 +182,7 @@ impl HeadquartersMachine {
         self.probes_under_way.insert(key, (request.attempt, now.monotonic.after(PROBE_PATIENCE)));
         let mut request = request.clone();
         request.ports.truncate(limits::PROBE_PORTS_MAX);
+        request.undeclared.truncate(limits::PROBE_UNDECLARED_PORTS_MAX);
         self.emit(HeadquartersOutput::Probe { site: site.clone(), request });
     }
 

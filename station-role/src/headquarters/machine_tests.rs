@@ -77,7 +77,8 @@ fn profile(host: u8, revision: u64, stage: Stage, mapped: Option<Ipv4Addr>) -> H
 }
 
 fn probe_wish(host: u8, mapped: Ipv4Addr, attempt: u32) -> ProbeRequest {
-    ProbeRequest { session: session(host), plan: plan(1), mapped, ports: vec![(9100, "/metrics".into())], attempt }
+    let (session, ports) = (session(host), vec![(9100, "/metrics".into())]);
+    ProbeRequest { session, plan: plan(1), mapped, ports, undeclared: vec![], attempt }
 }
 
 fn report() -> SiteReport {
@@ -192,11 +193,10 @@ impl Loop {
     }
 
     fn probe(&mut self, host: u8, mapped: Ipv4Addr, fault: Option<String>) {
-        let ports = vec![(9100, fault)];
-        let probed_at = self.now.wall;
-        let result = ProbeResult { site: site(), session: session(host), plan: plan(1), mapped, ports, probed_at };
-        let signed = Signed::sign(&result, &key());
-        self.input(HeadquartersInput::ProbeDone { attempt: 1, result, signed });
+        let (ports, undeclared, probed_at) = (vec![(9100, fault)], Vec::new(), self.now.wall);
+        let (site, session, plan) = (site(), session(host), plan(1));
+        let result = ProbeResult { site, session, plan, mapped, ports, undeclared, probed_at };
+        self.input(HeadquartersInput::ProbeDone { attempt: 1, signed: Signed::sign(&result, &key()), result });
     }
 }
 

@@ -164,8 +164,8 @@ impl StationMachine {
             return session.html.as_ref().map(|_| StationEvent::Ended { at, session: id, stage, reason, by });
         }
         let none = Vec::new();
-        // A plan that declares no port has nothing that could be probed.
-        let nothing_to_probe = session.plan.as_ref().is_some_and(|plan| plan.probes.is_empty());
+        // A plan that declares no port, of a host that listens nowhere, has nothing that could be probed.
+        let nothing_to_probe = session.plan.as_ref().is_some_and(|plan| !plan.can_be_probed());
         let probed = session.probed.as_ref().or(nothing_to_probe.then_some(&none));
         let faults: Vec<String> = session.checked.iter().chain(probed).flatten().cloned().collect();
         if !faults.is_empty() {

@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use branchline_protocol::{
+    catalogue::UndeclaredRule,
     charter::{Approval, Decision, ProbeResult},
     ids::{DocumentHash, Epoch, ImageId, NodeId, SessionId},
     limits::{SITE_REPORT_PROFILES_MAX, SITE_REPORT_REQUESTS_MAX},
@@ -12,6 +13,7 @@ use branchline_protocol::{
 
 use super::{
     machine::StationMachine,
+    probing::judge,
     state::{ApprovalState, Session, StationEvent},
     words::{HeadquartersWord, SiteReportDraft, StationOutput},
 };
@@ -49,7 +51,7 @@ impl StationMachine {
             self.take_approval(now, document, approval);
         }
         for (attempt, document, probe) in word.probes {
-            self.take_probe(now, attempt, document, probe);
+            self.take_probe(now, attempt, document, probe, word.undeclared_ports);
         }
         for (session, revision) in word.profiles_durable {
             let news = self
@@ -100,27 +102,24 @@ impl StationMachine {
         }
     }
 
-    fn take_probe(&mut self, now: Now, attempt: u32, document: DocumentHash, probe: ProbeResult) {
+    fn take_probe(&mut self, now: Now, attempt: u32, document: DocumentHash, probe: ProbeResult, rule: UndeclaredRule) {
         let id = probe.session;
         let Some(session) = self.state.sessions.get(&id) else { return };
         let Some(host) = self.state.hosts.get(&id.node) else { return };
+        let Some(plan) = &session.plan else { return };
         let fits = self.state.is_current(id)
             && session.wants_probe(host)
             && session.attempt == attempt
-            && session.plan_hash() == Some(probe.plan)
+            && plan.plan == probe.plan
             && host.mapped == Some(probe.mapped);
         if !fits {
             return;
         }
-        let seen: BTreeSet<u16> = probe.ports.iter().map(|(port, _)| *port).collect();
-        let declared = session.plan.iter().flat_map(|plan| &plan.probes);
-        let missing =
-            declared.filter(|(port, _)| !seen.contains(port)).map(|(port, _)| format!("port {port} was not probed"));
-        let faults = probe.ports.iter().filter_map(|(port, fault)| {
-            fault.as_ref().map(|fault| format!("port {port} at {}: {fault}", probe.mapped))
-        });
-        let faults: Vec<String> = faults.chain(missing).collect();
-        self.journal(StationEvent::Probed { at: now.wall, session: id, document, probe, faults });
+        let (faults, findings) = judge(plan, host.inside, &probe, rule);
+        for finding in &findings {
+            self.attention(Some(id), finding.clone());
+        }
+        self.journal(StationEvent::Probed { at: now.wall, session: id, document, probe, faults, findings });
     }
 
     /// The approvals that are waited for (R90), oldest session first.
@@ -146,9 +145,9 @@ impl StationMachine {
         self.state.hosts.iter().filter_map(|(node, host)| {
             let id = SessionId { node: *node, generation: host.generation };
             let session = self.state.sessions.get(&id)?;
-            let plan = session.plan.as_ref().filter(|plan| session.wants_probe(host) && !plan.probes.is_empty())?;
-            let (ports, mapped) = (plan.probes.clone(), host.mapped?);
-            Some(ProbeRequest { session: id, plan: plan.plan, mapped, ports, attempt: session.attempt })
+            let plan = session.plan.as_ref().filter(|plan| session.wants_probe(host) && plan.can_be_probed())?;
+            let (ports, undeclared, mapped) = (plan.probes.clone(), plan.undeclared.ports.clone(), host.mapped?);
+            Some(ProbeRequest { session: id, plan: plan.plan, mapped, ports, undeclared, attempt: session.attempt })
         })
     }
 

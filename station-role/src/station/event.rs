@@ -227,6 +227,8 @@ pub enum StationEvent {
         probe: ProbeResult,
         /// What was not as declared; empty where all was well.
         faults: Vec<String>,
+        /// What people should know all the same.
+        findings: Vec<String>,
     },
     /// Inside check and probe agree with the plan.
     Verified {

@@ -12,6 +12,7 @@
 //! | [`slots`] | who gets the next slot: pure, also used by the capacity simulator |
 //! | `queue` | what that means for sessions and groups |
 //! | `approvals` | the dialogue with headquarters, and commands of people |
+//! | `probing` | what headquarters' probe of a mapped address means |
 //! | `members` | join tokens and memberships |
 //! | `profile` | what others see: profiles, views, reports |
 //! | `machine` | dispatch and journal |
@@ -39,6 +40,7 @@ pub mod leases;
 mod machine;
 mod members;
 mod orders;
+mod probing;
 mod profile;
 mod queue;
 mod site;

@@ -96,6 +96,8 @@ pub struct SessionView {
     pub checked: Option<Vec<String>>,
     /// What the probe found; `None` before it.
     pub probed: Option<Vec<String>>,
+    /// What people should know of the probe although it is no fault (R94).
+    pub findings: Vec<String>,
     /// Whether both were well.
     pub verified: bool,
     /// Whether the HTML report exists.
@@ -161,6 +163,7 @@ impl StationMachine {
             approval: approval_view(session),
             checked: session.checked.clone(),
             probed: session.probed.clone(),
+            findings: session.probe.as_ref().map(|probe| probe.findings.clone()).unwrap_or_default(),
             verified: session.verified,
             has_report: session.html.is_some(),
             wan_bytes: session.bytes.0,

@@ -115,6 +115,9 @@ pub struct SignedProbe {
     pub document: DocumentHash,
     /// What headquarters saw.
     pub result: ProbeResult,
+    /// What people should know of it although it is no fault, such as an undeclared port that answers where the site's
+    /// policy only reports it.
+    pub findings: Vec<String>,
 }
 
 /// How a session ended.

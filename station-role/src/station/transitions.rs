@@ -317,9 +317,10 @@ impl StationState {
                 session.checked = Some(faults.clone());
                 session.slot = None;
             }
-            StationEvent::Probed { document, probe, faults, .. } => {
+            StationEvent::Probed { document, probe, faults, findings, .. } => {
                 session.probed = Some(faults.clone());
-                session.probe = Some(SignedProbe { document: *document, result: probe.clone() });
+                let (result, findings) = (probe.clone(), findings.clone());
+                session.probe = Some(SignedProbe { document: *document, result, findings });
             }
             StationEvent::Verified { .. } => session.verified = true,
             StationEvent::VerificationFailed { reason, .. } | StationEvent::AttentionRaised { reason, .. } => {
@@ -471,7 +472,9 @@ impl StationEvent {
             Self::Mapped { at, mapped, .. } => (at, format!("Mapped to {mapped}.")),
             Self::Unmapped { at, .. } => (at, "Unmapped.".to_owned()),
             Self::Checked { at, faults, .. } => (at, found("Checked from inside", faults)),
-            Self::Probed { at, faults, .. } => (at, found("Probed by headquarters", faults)),
+            Self::Probed { at, faults, findings, .. } => {
+                (at, found("Probed by headquarters", &[&faults[..], findings].concat()))
+            }
             Self::Verified { at, .. } => (at, "Verified.".to_owned()),
             Self::VerificationFailed { at, reason, .. } => (at, format!("Verification failed: {reason}")),
             Self::ReportMade { at, .. } => (at, "Report made.".to_owned()),

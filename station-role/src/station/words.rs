@@ -2,12 +2,13 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
+    catalogue::UndeclaredRule,
     charter::{
         AddressGrant, Approval, Authority, Charter, JoinToken, ProbeResult, Signed, SiteLimits, SitePolicies, Warrant,
     },
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SiteName, SurveyHash},
     limits,
-    plan::{Plan, PortDeclaration},
+    plan::{Plan, PortDeclaration, UndeclaredPorts},
     refusal::Refusal,
     session::{Directive, HostReport},
     survey::{Descriptor, words::Vocabulary},
@@ -135,13 +136,15 @@ pub struct PlanSummary {
     pub thresholds: Vec<(String, String)>,
     /// What must answer at the mapped address: port, and the HTTP path whose answer must be 200 (empty: TCP only).
     pub probes: Vec<(u16, String)>,
+    /// What should not answer there: ports of the host that no package declares (R94).
+    pub undeclared: UndeclaredPorts,
     /// Ports that monitoring scrapes, with the HTTP path.
     pub scrape: Vec<(u16, String)>,
 }
 
 impl PlanSummary {
-    /// The summary of a plan.
-    pub fn of(plan: &Plan) -> Self {
+    /// The summary of a plan, and of what its host listens on besides.
+    pub fn of(plan: &Plan, undeclared: UndeclaredPorts) -> Self {
         let ports = plan.ports();
         let ports_of = |wanted: fn(&PortDeclaration) -> bool| {
             ports.iter().filter(|port| wanted(port)).map(|port| (port.port, port.http_path.clone())).collect()
@@ -157,8 +160,14 @@ impl PlanSummary {
             modules: plan.module_names(),
             thresholds: plan.threshold_values(),
             probes: ports_of(|_| true),
+            undeclared,
             scrape: ports_of(|port| port.scrape),
         }
+    }
+
+    /// Whether headquarters has anything to try at the mapped address.
+    pub fn can_be_probed(&self) -> bool {
+        !self.probes.is_empty() || !self.undeclared.ports.is_empty()
     }
 }
 
@@ -169,6 +178,8 @@ pub struct HeadquartersWord {
     pub approvals: Vec<(DocumentHash, Approval)>,
     /// What the probes saw, with the attempt that each answers and the hash of the signed form.
     pub probes: Vec<(u32, DocumentHash, ProbeResult)>,
+    /// What the newest site policy says of undeclared ports that answer.
+    pub undeclared_ports: UndeclaredRule,
     /// Address grants, for the machine of addresses.
     pub grants: Vec<AddressGrant>,
     /// Profiles that are durable at headquarters.

@@ -2,6 +2,7 @@
 use std::net::Ipv4Addr;
 
 use branchline_protocol::{
+    catalogue::UndeclaredRule,
     charter::{Approval, Decision, DeniedAction, JoinToken},
     ids::{DocumentHash, Epoch, Hash, ImageId, PlanHash, SessionId},
     machine::Journaled,
@@ -195,6 +196,28 @@ fn a_failed_check_unmaps_and_holds_until_a_person_retries() {
     world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
     run_to(&mut world, 1, Stage::Complete);
     assert_eq!(world.station.machine.state().sessions[&id].attempt, 2);
+}
+
+#[test]
+fn an_undeclared_port_that_answers_unmaps_until_the_policy_only_reports_it() {
+    let mut world = World::new(8, &[Fate::Completes; 2], 10);
+    world.open.insert(1);
+    run_to(&mut world, 1, Stage::Attention);
+    run_to(&mut world, 2, Stage::Complete);
+    let id = world.current(1);
+    let view = world.station.machine.session(id).unwrap();
+    assert!(view.reason.starts_with("port 22 of 10.1.0.1 answers through the mapping"), "{}", view.reason);
+    assert!(view.reason.contains("pass only 9100/tcp to 10.1.0.1, or set `undeclared_ports"), "{}", view.reason);
+    assert_eq!((view.mapped, view.verified, view.has_report), (None, false, false));
+    world.undeclared_rule = UndeclaredRule::Report;
+    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
+    run_to(&mut world, 1, Stage::Complete);
+    let view = world.station.machine.session(id).unwrap();
+    assert!(view.mapped.is_some() && view.findings.len() == 1, "{view:?}");
+    let said = world.attentions.iter().filter(|text| **text == view.findings[0]).count();
+    assert_eq!(said, 1, "people are told: {:?}", world.attentions);
+    let other = world.station.machine.session(world.current(2)).unwrap();
+    assert!(other.findings.is_empty(), "{other:?}");
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::{
 };
 
 use branchline_protocol::{
-    charter::{Approval, Decision, ProbeResult, SiteLimits, SitePolicies},
+    catalogue::UndeclaredRule,
+    charter::{Approval, Decision, ProbeResult, SiteLimits, SitePolicies, TriedPort},
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SurveyHash},
     machine::Machine,
+    plan::UndeclaredPorts,
     report::{EventBody, StepOutcome},
     session::{Directive, HostInput, HostMachine, HostOutput, HostReport, HostSetup, InstallerEvent},
     time::{Monotonic, Now, UnixSeconds},
@@ -60,6 +62,9 @@ pub struct World {
     pub approvals: BTreeMap<SessionId, Approval>,
     pub delayed_until: BTreeMap<SessionId, UnixSeconds>,
     pub mended: BTreeSet<u8>,
+    /// Hosts of which port 22 answers through the mapping.
+    pub open: BTreeSet<u8>,
+    pub undeclared_rule: UndeclaredRule,
     pub attentions: Vec<String>,
     pub refusals: Vec<(NodeId, String)>,
     pub revoked: BTreeSet<NodeId>,
@@ -117,6 +122,8 @@ impl World {
             approvals: BTreeMap::new(),
             delayed_until: BTreeMap::new(),
             mended: BTreeSet::new(),
+            open: BTreeSet::new(),
+            undeclared_rule: UndeclaredRule::Refuse,
             attentions: Vec::new(),
             refusals: Vec::new(),
             revoked: BTreeSet::new(),
@@ -415,13 +422,14 @@ impl World {
             modules: vec![],
             thresholds: vec![],
             probes: vec![(9100, "/metrics".into())],
+            undeclared: UndeclaredPorts { ports: vec![22, 7400], left_out: 0 },
             scrape: vec![(9100, "/metrics".into())],
         };
         StationInput::PlanMade { session, descriptor, summary: Box::new(summary) }
     }
 
     fn headquarters(&mut self, draft: SiteReportDraft) {
-        let mut word = HeadquartersWord::default();
+        let mut word = HeadquartersWord { undeclared_ports: self.undeclared_rule, ..HeadquartersWord::default() };
         let site = self.setup.site.clone();
         for request in &draft.approvals {
             let host = request.session.node.0[0];
@@ -453,12 +461,15 @@ impl World {
             word.approvals.push((DocumentHash(Hash::of(format!("{approval:?}").as_bytes())), approval));
         }
         for request in &draft.probes {
+            let open = self.open.contains(&request.session.node.0[0]);
+            let tried = |port| TriedPort { port, answers: open && port == 22 };
             let probe = ProbeResult {
                 site: site.clone(),
                 session: request.session,
                 plan: request.plan,
                 mapped: request.mapped,
                 ports: request.ports.iter().map(|(port, _)| (*port, None)).collect(),
+                undeclared: request.undeclared.iter().map(|port| tried(*port)).collect(),
                 probed_at: self.now.wall,
             };
             let document = DocumentHash(Hash::of(format!("{probe:?}").as_bytes()));

@@ -14,6 +14,7 @@ write_router_configuration() {
   directory=$(router_directory)
   mkdir -p "$directory/persist" "$directory/faults"
   chmod 700 "$directory"
+  echo "$PASS" >"$directory/pass"
   cat >"$directory/nat.json" <<JSON
 {
   "interface": $WAN_IFINDEX,
@@ -59,8 +60,23 @@ start_sub_agent() {
     python3 "$LAB_SOURCE/router/sub_agent.py" "$(router_directory)/nat.json"
 }
 
+# What the operator's filter lets through to mapped addresses: TCP ports (9100,9200) or all.
+pass_to_mapped() {
+  local rule="accept"
+  if [[ $1 != all ]]; then
+    [[ $1 =~ ^[0-9]+(,[0-9]+)*$ ]] || die "pass all, or TCP ports like 9100,9200; not $1"
+    rule="tcp dport { ${1//,/, } } accept"
+  fi
+  in_network router nft -f - <<NFT
+flush chain ip branchline mapped
+add rule ip branchline mapped $rule
+NFT
+  echo "$1" >"$(router_directory)/pass"
+}
+
 start_router() {
   in_network router nft -f "$LAB_SOURCE/router/nat.nft"
+  pass_to_mapped "$(cat "$(router_directory)/pass")"
   start_snmpd
   start_sub_agent
   poll 15 router_answers ||

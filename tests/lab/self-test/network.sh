@@ -98,6 +98,8 @@ test_routes() {
   expect "before its row: greeted" "203.0.113.1 sees $ROUTER_WAN_ADDRESS" "$greeting"
   map_host 1 10.1.1.1 198.51.100.65
   expect "what a host opened before its row appeared stays alive" alive "$(flow_state)"
+  expect "the filter passes the declared ports only" "no connection" "$(greets headquarters 198.51.100.65)"
+  lab pass 9100,7000
   expect "headquarters reaches a mapped host" "10.1.1.1 sees 203.0.113.1" \
     "$(greets headquarters 198.51.100.65)"
   expect "a mapped host goes out under its own address" "203.0.113.1 sees 198.51.100.65" \

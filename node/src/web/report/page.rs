@@ -7,10 +7,10 @@ use branchline_protocol::{
     session::Stage,
     time::UnixSeconds,
 };
-use branchline_station_role::station::{ApprovalView, SessionView, SignedProbe};
+use branchline_station_role::station::{ApprovalView, SessionView};
 
 use super::{
-    ReportInput,
+    ReportInput, checks,
     text::{bytes, fair_share, grouped, line, middle_cut, utc},
 };
 
@@ -44,7 +44,7 @@ impl Budget {
         })
     }
 
-    fn line(self, text: &str) -> String {
+    pub(super) fn line(self, text: &str) -> String {
         line(text, self.characters)
     }
 }
@@ -55,26 +55,18 @@ pub struct Cell {
     pub class: &'static str,
 }
 
-fn plain(text: impl Into<String>) -> Cell {
+pub(super) fn plain(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), class: "" }
 }
 fn code(text: impl ToString) -> Cell {
     Cell { text: text.to_string(), class: "code" }
 }
-fn number(text: impl Into<String>) -> Cell {
+pub(super) fn number(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), class: "number" }
 }
 fn time(at: UnixSeconds) -> Cell {
     Cell { text: utc(at), class: "time" }
 }
-/// A fault, or that there is none.
-fn finding(fault: Option<&str>, budget: Budget) -> Cell {
-    match fault {
-        None => Cell { text: "as planned".to_owned(), class: "good" },
-        Some(fault) => Cell { text: budget.line(fault), class: "bad" },
-    }
-}
-
 /// A heading with a table under it.
 pub struct Section {
     pub anchor: &'static str,
@@ -90,7 +82,7 @@ pub struct Section {
 }
 
 impl Section {
-    fn of<T>(
+    pub(super) fn of<T>(
         budget: Budget,
         anchor: &'static str,
         title: &'static str,
@@ -103,7 +95,7 @@ impl Section {
         Self { anchor, title, lead: String::new(), head, rows, left_out: items.count(), folded: false }
     }
 
-    fn lead(mut self, text: impl Into<String>) -> Self {
+    pub(super) fn lead(mut self, text: impl Into<String>) -> Self {
         self.lead = text.into();
         self
     }
@@ -241,6 +233,7 @@ fn summary(input: &ReportInput<'_>, budget: Budget) -> Vec<(&'static str, Cell)>
         ("Over the WAN", plain(bytes(view.wan_bytes))),
         ("From inside the site", plain(bytes(view.lan_bytes))),
     ]);
+    rows.extend(view.findings.iter().map(|finding| ("Finding", Cell { text: budget.line(finding), class: "bad" })));
     if let ApprovalView::Approved { document, .. } = &view.approval {
         rows.push(("Signed approval", code(document)));
     }
@@ -291,8 +284,7 @@ fn sections(input: &ReportInput<'_>, budget: Budget) -> Vec<Section> {
         Some(plan) => planned(&plan.packages, budget),
         None => named(&input.session.view, budget),
     };
-    sections.push(inside_checks(input, budget));
-    sections.push(probe(input, budget));
+    sections.extend(checks::sections(input, budget));
     if let Some(plan) = input.plan {
         sections.extend(explained(&plan.explanation, budget));
     }
@@ -374,37 +366,6 @@ fn named(view: &SessionView, budget: Budget) -> Vec<Section> {
         vec![plain(budget.line(name)), code(budget.line(value))]
     });
     vec![packages, images, modules, thresholds]
-}
-
-fn inside_checks(input: &ReportInput<'_>, budget: Budget) -> Section {
-    let checks = &input.session.install.checks;
-    let section = Section::of(budget, "inside", "Checked from inside", &["Check", "Found"], checks, |(name, fault)| {
-        vec![plain(budget.line(name)), finding(fault.as_deref(), budget)]
-    });
-    match &input.session.view.checked {
-        None => section.lead("The configuration and the operation were not checked yet."),
-        Some(faults) if faults.is_empty() => section.lead("The configuration and the operation are as planned."),
-        Some(faults) => section.lead(format!("Not as planned: {} of the checks.", faults.len())),
-    }
-}
-
-fn probe(input: &ReportInput<'_>, budget: Budget) -> Section {
-    const TITLE: &str = "Headquarters' probe of the mapped address";
-    let head: &[&str] = &["Port", "Seen"];
-    if let Some(SignedProbe { document, result }) = &input.session.probe {
-        let lead = format!(
-            "Headquarters looked at {} at {} and signed what it saw, as document {document}; the station checked the \
-             signature.",
-            result.mapped,
-            utc(result.probed_at)
-        );
-        let section = Section::of(budget, "probe", TITLE, head, &result.ports, |(port, fault)| {
-            vec![number(port.to_string()), finding(fault.as_deref(), budget)]
-        });
-        return section.lead(lead);
-    }
-    let section = Section::of(budget, "probe", TITLE, head, std::iter::empty::<u16>(), |_| Vec::new());
-    section.lead("Headquarters has not probed the mapped address.")
 }
 
 fn explained(explanations: &[Explanation], budget: Budget) -> [Section; 2] {

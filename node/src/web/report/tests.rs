@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, io::Write, net::Ipv4Addr, process::Command};
 
 use branchline_protocol::{
     catalogue::{PayloadFormat, SystemdUnit},
-    charter::ProbeResult,
+    charter::{ProbeResult, TriedPort},
     ids::{DocumentHash, Hash, ImageId, NodeId, PackId, PlanHash, SessionId},
     plan::{ConfigurationFile, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration, Service},
     report::{EventBody, InstallReport, ReportEvent, StepOutcome},
@@ -79,6 +79,7 @@ fn session(host_name: &str, output: &str) -> SessionReport {
         },
         checked: Some(Vec::new()),
         probed: Some(Vec::new()),
+        findings: Vec::new(),
         verified: true,
         has_report: false,
         wan_bytes: 1_234_567,
@@ -158,6 +159,7 @@ fn probe() -> ProbeResult {
         plan: plan_hash(),
         mapped: MAPPED,
         ports: vec![(9100, None)],
+        undeclared: vec![TriedPort { port: 22, answers: false }, TriedPort { port: 7400, answers: false }],
         probed_at: UnixSeconds(BEGAN + 45),
     }
 }
@@ -166,7 +168,7 @@ fn page(session: &SessionReport, plan: Option<&Plan>, probe: Option<&ProbeResult
     let site = "store-17".parse().unwrap();
     let made_at = UnixSeconds(BEGAN + 60);
     let document = DocumentHash(Hash::of(b"probe"));
-    let probe = probe.map(|result| SignedProbe { document, result: result.clone() });
+    let probe = probe.map(|result| SignedProbe { document, result: result.clone(), findings: Vec::new() });
     let session = &SessionReport { probe, ..session.clone() };
     render(&ReportInput { site: &site, station: NodeId([9; 32]), session, plan, made_at }).unwrap()
 }
@@ -225,6 +227,19 @@ fn the_page_of_a_verified_host() {
         page(&session("till-1", "Unpacking sample-agent (1.0) ...\nSetting up\n"), Some(&plan()), Some(&probe()));
     assert_valid(&html);
     insta::assert_snapshot!(html);
+}
+
+#[test]
+fn an_undeclared_port_that_answers_is_shown_with_what_people_should_know_of_it() {
+    let mut session = session("till-1", "");
+    session.view.findings = vec![format!("port 22 of 10.1.0.21 answers {HOSTILE}")];
+    let undeclared = vec![TriedPort { port: 22, answers: true }, TriedPort { port: 7400, answers: false }];
+    let html = page(&session, Some(&plan()), Some(&ProbeResult { undeclared, ..probe() }));
+    assert!(html.contains("2 in number: 1 of them answer."), "{html}");
+    assert!(html.contains("answers through the mapping") && html.contains("port 22 of 10.1.0.21 answers"), "{html}");
+    assert!(!html.contains(HOSTILE), "a finding is escaped");
+    let html = page(&session, Some(&plan()), Some(&ProbeResult { undeclared: Vec::new(), ..probe() }));
+    assert!(html.contains("Headquarters tried none"), "{html}");
 }
 
 #[test]
