@@ -53,6 +53,36 @@ proptest! {
     }
 }
 
+/// The word that a host is unmapped may be lost with the process; the station asks again.
+#[test]
+fn an_address_whose_release_a_crash_left_untold_goes_to_another_host() {
+    use Step::{Answer, Bind, Crash, ForeignRow, Grant, Pass, Release, RowChanges, Sync};
+    let steps = [
+        Grant,
+        Sync,
+        Answer,
+        Bind(1, 1),
+        Sync,
+        Answer,
+        RowChanges(0),
+        Sync,
+        Answer,
+        Sync,
+        Answer,
+        Pass(100),
+        Release(1),
+        Answer,
+        ForeignRow(1, 1),
+        Bind(2, 2),
+        Crash(3, 0),
+        Pass(700),
+    ];
+    for conditional_create in [true, false] {
+        let world = run(conditional_create, &steps);
+        assert!(!world.announced.contains_key(&node(1)) && world.announced.contains_key(&node(2)));
+    }
+}
+
 fn bind(number: u8) -> AddressInput {
     AddressInput::Bind { node: node(number), machine_identifier: format!("m{number}"), inside: inside(number) }
 }

@@ -1,6 +1,6 @@
 //! A model router and a lossy world: requests and answers get lost, come late or twice, the station crashes anywhere.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -84,6 +84,8 @@ pub(super) struct World {
     pub(super) held: VecDeque<Sequenced<AddressOutput>>,
     /// What the station was told.
     pub(super) announced: BTreeMap<NodeId, Ipv4Addr>,
+    /// Hosts that the station wants released and was not told to be: it says so again when it recovers.
+    pub(super) releasing: BTreeSet<NodeId>,
     pub(super) batches_asked: u64,
     pub(super) grants: u64,
 }
@@ -104,6 +106,7 @@ impl World {
             volatile: VecDeque::new(),
             held: VecDeque::new(),
             announced: BTreeMap::new(),
+            releasing: BTreeSet::new(),
             batches_asked: 0,
             grants: 0,
         };
@@ -157,6 +160,7 @@ impl World {
             }
             AddressOutput::Unmapped { node } => {
                 self.announced.remove(&node);
+                self.releasing.remove(&node);
             }
             AddressOutput::NeedBatch { .. } => self.batches_asked += 1,
             AddressOutput::BindRefused { .. } | AddressOutput::TableRead { .. } | AddressOutput::Attention(_) => {}
@@ -175,6 +179,9 @@ impl World {
         self.volatile.clear();
         self.held.clear();
         self.machine = AddressMachine::recover(self.setup.clone(), self.now, self.journal.iter().cloned());
+        for node in self.releasing.clone() {
+            self.machine.handle(self.now, AddressInput::Release { node });
+        }
         self.collect();
     }
 
@@ -331,12 +338,15 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 pub(super) fn take(world: &mut World, step: &Step) {
     let machine_identifier = |number: u8| format!("machine-{number}");
     match *step {
-        Step::Bind(number, last) => world.input(AddressInput::Bind {
-            node: node(number),
-            machine_identifier: machine_identifier(number),
-            inside: inside(last),
-        }),
-        Step::Release(number) => world.input(AddressInput::Release { node: node(number) }),
+        Step::Bind(number, last) => {
+            let (node, machine_identifier, inside) = (node(number), machine_identifier(number), inside(last));
+            world.releasing.remove(&node);
+            world.input(AddressInput::Bind { node, machine_identifier, inside });
+        }
+        Step::Release(number) => {
+            world.releasing.insert(node(number));
+            world.input(AddressInput::Release { node: node(number) });
+        }
         Step::InsideChanged(number, last) => {
             world.input(AddressInput::InsideChanged { node: node(number), inside: inside(last) });
         }
