@@ -305,7 +305,7 @@ mod tests {
         assert!(error(&key(1), "2.0.0", &other).contains("is not a tar archive"));
         assert!(error(&key(1), "2.0.0", &gzip).contains("decompressing it"));
         assert!(error(&key(1), "2.0.0", &empty).contains("is empty"));
-        assert!(error(&key(1), "2.0.0", &home.path().join("missing")).contains("opening the payload"));
+        assert!(error(&key(1), "2.0.0", &home.path().join("missing")).contains("is not there"));
         let leftovers = fs::read_dir(home.path().join("catalogue/packs")).unwrap().count();
         assert_eq!(leftovers, 2, "one pack and its manifest, no temporary file");
 

@@ -24,6 +24,8 @@ use branchline_protocol::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::config::open_input;
+
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const XZ_MAGIC: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z'];
@@ -50,7 +52,7 @@ pub struct NormalForm {
 /// # Errors
 /// It cannot be read, or is none that Branchline installs.
 pub fn format_of(payload: &Path) -> Result<PayloadFormat> {
-    let mut file = File::open(payload).with_context(|| format!("opening the payload {}", payload.display()))?;
+    let mut file = open_input("the payload", payload)?;
     let head = head(&mut file)?;
     Ok(if head.starts_with(AR_MAGIC) {
         PayloadFormat::Deb
@@ -67,12 +69,11 @@ pub fn format_of(payload: &Path) -> Result<PayloadFormat> {
 /// It is missing, of another format, damaged, compressed by what Branchline does not read, or becomes too long.
 pub fn normalise(format: PayloadFormat, payload: &Path) -> Result<NormalForm> {
     let shown = payload.display();
-    let mut file = File::open(payload).with_context(|| format!("opening the payload {shown}"))?;
+    let mut file = open_input("the payload", payload)?;
     let name = payload.file_name().and_then(|name| name.to_str()).context("the payload's file name is not UTF-8")?;
     let (sha256, length) = sha256(&mut file).with_context(|| format!("reading the payload {shown}"))?;
     let original = OriginalFile { name: name.to_owned(), sha256, length };
     let head = head(&mut file)?;
-    ensure!(!head.is_empty(), "the payload {shown} is empty");
     let raw = match format {
         PayloadFormat::Rpm => {
             ensure!(head.starts_with(RPM_MAGIC), "the payload {shown} is not an RPM package, {SAID}");

@@ -16,7 +16,7 @@ pub struct Args {
     /// How many hosts, 1 to 50; the second has an NFS mount, the third is in a cluster
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=50))]
     hosts: u8,
-    /// A file to bring to every host beside the agent, under /opt/demo-payload of its root
+    /// A file to bring to every host beside the agent, under /opt/demo-payload of its root: of any kind, and not empty
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
     /// Leave everything running, and say where to look and how to end it

@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -132,6 +132,20 @@ fn print_error(error: &anyhow::Error) {
     eprintln!("{start}error{end}: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
+    }
+    if let Some(advice) = advice(error) {
+        eprintln!("  {advice}");
+    }
+}
+
+/// What to do where the system's own words say only what it does not do.
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let fault = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
+    match fault.kind() {
+        ErrorKind::IsADirectory => Some("a file is wanted there: name the file instead of its directory"),
+        ErrorKind::NotADirectory => Some("a directory is wanted there, or in the middle of that path"),
+        ErrorKind::PermissionDenied => Some("give the command as a user who may do that, or change the file's mode"),
+        _ => None,
     }
 }
 

@@ -40,6 +40,7 @@ use self::{
     site::Site,
     waiting::{PAUSE, Watchdog},
 };
+use crate::config::open_input;
 
 /// After this the demo fails, with a few seconds more for each host.
 const LIMIT: Duration = Duration::from_secs(110);
@@ -66,7 +67,7 @@ pub struct Options {
 /// It could not be carried out; the message says where it hung, and where the logs are.
 pub fn run(options: &Options) -> Result<bool> {
     if let Some(file) = &options.payload {
-        fs::metadata(file).with_context(|| format!("reading the payload {}", file.display()))?;
+        open_input("the payload", file)?;
     }
     let limit = LIMIT + LIMIT_FOR_EACH_HOST * u32::from(options.hosts);
     let watchdog = Watchdog::start(limit)?;

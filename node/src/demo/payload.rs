@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::config::open_input;
+
 /// The definition of the agent's package.
 pub const SAMPLE_AGENT: &str = include_str!("packages/sample-agent.toml");
 
@@ -46,7 +48,7 @@ pub fn of_file(directory: &Path, file: &Path) -> Result<Prepared> {
     let definition = "name = \"demo-payload\"\nversion = \"1.0.0\"\ndescription = \"The file that was given to the demo\"\n\
                       architectures = [\"all\"]\nformat = \"tar\"\nselect = \"true\"\n\n[[steps]]\naction = { unpack = { \
                       prefix = \"/opt/demo-payload\" } }\n";
-    let mut content = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+    let mut content = open_input("the payload", file)?;
     let length = content.metadata()?.len();
     prepare(directory, "demo-payload-1.0.0", definition, &mut content, length, name, 0o644)
 }

@@ -9,6 +9,8 @@
 pub mod config;
 pub mod snmp;
 
+use std::net::SocketAddr;
+
 use branchline_station_role::router::{DriverProperties, RouterError, RouterOperation, RouterResult};
 
 pub use config::{RouterConfig, RouterConfigError, RouterCredentials};
@@ -37,6 +39,22 @@ impl RouterDriver {
     pub async fn perform(&self, operation: &RouterOperation) -> Result<RouterResult, RouterError> {
         match self {
             Self::Snmp(router) => router.perform(operation).await,
+        }
+    }
+
+    /// The router's address, as configured.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Snmp(router) => router.config().address,
+        }
+    }
+
+    /// The driver and its profile, as in `snmp nat-mib`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Snmp(router) => format!("snmp {}", router.config().profile),
         }
     }
 

@@ -71,6 +71,12 @@ impl SnmpRouter {
         self.profile.properties
     }
 
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &RouterConfig {
+        &self.config
+    }
+
     /// The vendor profile in use.
     #[must_use]
     pub fn profile(&self) -> &VendorProfile {

@@ -40,7 +40,7 @@ pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call
 pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
 pub use machine::{machine_identifier, machine_name};
 pub use node::run_node;
-pub use notices::Notices;
+pub use notices::{Cause, Notices};
 pub use pump::{Effects, Pump, PumpHandle, PumpInputs, channel};
 pub use shutdown::requested as shutdown_requested;
 pub use staging::{PackSelector, PacksCommand};

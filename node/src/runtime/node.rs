@@ -27,7 +27,7 @@ use super::{
     host::HostEffects,
     line::Line,
     machine::{machine_identifier, machine_name},
-    notices::Notices,
+    notices::{Cause, Notices},
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
     shutdown, staging,
@@ -113,7 +113,7 @@ pub async fn run_node(home: Home) -> Result<()> {
     let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
     let clock = Clock::start();
     let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
-    let notices = Notices::default();
+    let notices = Notices::new(clock);
     let bandwidth = Bandwidth::start(&documents, &config.bandwidth, packs.bulk().shaper())?;
     let desk = start_headquarters(&home, &config, &documents, &journals, clock, &notices).await?;
     let node = Arc::new(Node {
@@ -238,6 +238,7 @@ async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>
     while let Some(event) = events.recv().await {
         match event {
             MeshEvent::Admitted(admission) => {
+                node.notices.over(Cause::RefusedBy(admission.node));
                 let is_station = admission.roles.contains(&Role::Station);
                 if let (true, Some(host)) = (is_station, node.host()) {
                     host.input(HostInput::Start).await;
@@ -252,7 +253,7 @@ async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>
                 }
             }
             MeshEvent::RefusedBy { node: peer, refusal } => {
-                node.notices.add(format!("{peer} refuses this node: {refusal}"));
+                node.notices.add_of(Cause::RefusedBy(peer), format!("{peer} refuses this node: {refusal}"));
             }
             MeshEvent::Request { from, request, answer } => {
                 tokio::spawn(answer_request(Arc::clone(&node), from, request, answer));

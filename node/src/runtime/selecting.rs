@@ -10,7 +10,7 @@ use branchline_protocol::{
 };
 use branchline_station_role::station::{PlanSummary, StationInput};
 
-use super::station::StationContext;
+use super::{Cause, station::StationContext};
 use crate::{config::write_atomically, mesh::as_refusal};
 
 impl StationContext {
@@ -57,7 +57,8 @@ impl StationContext {
                 }
                 Err(error) if as_refusal(&error).kind == RefusalKind::NotFound => {
                     // No catalogue or policy has reached this station yet: what comes next may bring it.
-                    self.notice(format!("nothing can be selected: {error:#}; publish it at headquarters"));
+                    let text = format!("nothing can be selected: {error:#}; publish it at headquarters");
+                    self.notice_of(Cause::Documents, text);
                     if changes.changed().await.is_err() {
                         return;
                     }
@@ -65,6 +66,7 @@ impl StationContext {
                 }
                 Err(error) => StationInput::PlanConflict { session, descriptor, explanation: format!("{error:#}") },
             };
+            self.node.notices.over(Cause::Documents);
             return self.station(input).await;
         }
     }

@@ -14,7 +14,7 @@ use branchline_protocol::{
     wire::control::{ControlAnswer, ControlRequest, DocumentKind},
 };
 use branchline_station_role::{
-    addresses::{AddressInput, AddressOutput},
+    addresses::{AddressInput, AddressOutput, Attention},
     router::{
         DriverProperties, NatTable, RouterError, RouterOperation, RouterResult,
         table_xml::{self, TableDocument},
@@ -27,6 +27,7 @@ use branchline_station_role::{
 use tokio::sync::oneshot;
 
 use super::{
+    Cause,
     node::Node,
     pump::{Effects, PumpHandle},
     surveys::OpenError,
@@ -93,6 +94,11 @@ impl StationContext {
     /// Keeps something that people should see.
     pub fn notice(&self, text: String) {
         self.node.notices.add(text);
+    }
+
+    /// Keeps something that people should see until its cause is gone.
+    pub(super) fn notice_of(&self, cause: Cause, text: String) {
+        self.node.notices.add_of(cause, text);
     }
 
     /// Another machine showed a member's identity and was turned away (R99).
@@ -343,7 +349,8 @@ impl StationContext {
     /// Keeps the router's table as XML (R112).
     fn keep_table(&self, table: NatTable, read_at: UnixSeconds) -> Result<()> {
         let xml = table_xml::print(&TableDocument {
-            router: String::new(),
+            router: self.router.as_ref().map(|router| router.address().to_string()).unwrap_or_default(),
+            driver: self.router.as_ref().map(RouterDriver::name).unwrap_or_default(),
             read_at_milliseconds: read_at.0.saturating_mul(1000),
             table,
         })?;
@@ -377,15 +384,30 @@ impl Effects<SiteMachine> for StationEffects {
                     context.handle.input(SiteInput::Address(AddressInput::RouterDone { id, result })).await;
                 });
             }
-            SiteOutput::Address(AddressOutput::TableRead { table, at }) => {
-                if let Err(error) = context.keep_table(table, at) {
-                    context.notice(format!("the router's table cannot be kept: {error:#}"));
+            SiteOutput::Address(AddressOutput::TableRead { table, at }) => match context.keep_table(table, at) {
+                Ok(()) => context.node.notices.over(Cause::TableFile),
+                Err(error) => {
+                    context.notice_of(Cause::TableFile, format!("the router's table cannot be kept: {error:#}"));
                 }
-            }
-            SiteOutput::Address(AddressOutput::Attention(attention)) => context.notice(attention.to_string()),
+            },
+            SiteOutput::Address(AddressOutput::Attention(attention)) => router_attention(&context, &attention),
             SiteOutput::Address(_) => {}
         }
     }
+}
+
+/// Once the router works again, what it did wrong before is over; a row has its own end, which is not told.
+fn router_attention(context: &StationContext, attention: &Attention) {
+    let cause = match attention {
+        Attention::RouterWorks => {
+            tracing::info!("{attention}");
+            return context.node.notices.over(Cause::Router);
+        }
+        Attention::RouterFailed { row: None, .. } => Cause::Router,
+        Attention::Conflict(_) => Cause::Repeats,
+        _ => Cause::Happened,
+    };
+    context.notice_of(cause, attention.to_string());
 }
 
 fn perform_station(context: Arc<StationContext>, output: StationOutput) {
@@ -427,10 +449,11 @@ fn perform_station(context: Arc<StationContext>, output: StationOutput) {
         StationOutput::MakeReport { session } => {
             tokio::spawn(async move { context.make_report(session).await });
         }
-        StationOutput::Attention { session, text } => {
-            let about = session.map_or_else(String::new, |session| format!("{session}: "));
-            context.notice(format!("{about}{text}"));
-        }
+        StationOutput::Attention { session, text } => match session {
+            Some(session) => context.notice_of(Cause::Session(session.node), format!("{session}: {text}")),
+            None => context.notice(text),
+        },
+        StationOutput::AttentionOver(node) => context.node.notices.over(Cause::Session(node)),
         StationOutput::Bind { .. } | StationOutput::Release { .. } | StationOutput::InsideChanged { .. } => {
             tracing::error!("an address wish came out of the site's machine, which should have kept it");
         }

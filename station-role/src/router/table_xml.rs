@@ -2,7 +2,7 @@
 //!
 //! ```xml
 //! <?xml version="1.0" encoding="UTF-8"?>
-//! <nat-table xmlns="urn:branchline:nat-table:1" router="127.0.0.1:1161" read-at-milliseconds="0">
+//! <nat-table xmlns="urn:branchline:nat-table:1" router="127.0.0.1:1161" driver="snmp nat-mib" read-at-milliseconds="0">
 //!   <row interface="2" index="4194305" name="branchline" static="true" status="active"
 //!        inside="10.1.0.10" mapped="198.51.100.65"/>
 //! </nat-table>
@@ -26,6 +26,8 @@ pub const NAMESPACE: &str = "urn:branchline:nat-table:1";
 pub struct TableDocument {
     /// Address of the router as configured.
     pub router: String,
+    /// The driver and its profile; empty in files of versions that did not write it.
+    pub driver: String,
     /// Wall clock of the read, milliseconds since the epoch of Unix.
     pub read_at_milliseconds: u64,
     /// The table.
@@ -66,6 +68,7 @@ pub fn print(document: &TableDocument) -> Result<String, TableXmlError> {
     let mut root = BytesStart::new("nat-table");
     root.push_attribute(("xmlns", NAMESPACE));
     root.push_attribute(("router", document.router.as_str()));
+    root.push_attribute(("driver", document.driver.as_str()));
     root.push_attribute(("read-at-milliseconds", document.read_at_milliseconds.to_string().as_str()));
     writer.write_event(Event::Start(root))?;
     for (key, row) in &document.table.rows {
@@ -183,6 +186,7 @@ fn root(element: &BytesStart<'_>) -> Result<TableDocument, TableXmlError> {
     }
     Ok(TableDocument {
         router: required(element, "router")?,
+        driver: attribute(element, "driver")?.unwrap_or_default(),
         read_at_milliseconds: number(element, "read-at-milliseconds")?,
         table: NatTable::default(),
     })
@@ -263,10 +267,12 @@ mod tests {
         fn what_is_printed_is_read_back(
             rows in prop::collection::btree_map((any::<u32>(), any::<u32>()), any_row(), 0..8),
             read_at_milliseconds: u64,
+            driver in "[ -~]{0,32}",
         ) {
             let rows = rows.into_iter().map(|((interface, index), row)| (RowKey { interface, index }, row));
             let document = TableDocument {
                 router: "127.0.0.1:1161".to_owned(),
+                driver,
                 read_at_milliseconds,
                 table: NatTable { rows: rows.collect() },
             };
@@ -285,6 +291,7 @@ mod tests {
         let key = |index| RowKey { interface: 2, index };
         let document = TableDocument {
             router: "10.1.0.1:161".to_owned(),
+            driver: "snmp nat-mib".to_owned(),
             read_at_milliseconds: 1_790_000_000_000,
             table: NatTable {
                 rows: [
@@ -306,6 +313,13 @@ mod tests {
             },
         };
         insta::assert_snapshot!(print(&document).unwrap());
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_names_no_driver() {
+        let text = format!("<nat-table xmlns='{NAMESPACE}' router='10.1.0.1:161' read-at-milliseconds='1'/>");
+        let document = parse(&text).unwrap();
+        assert_eq!((document.router.as_str(), document.driver.as_str()), ("10.1.0.1:161", ""));
     }
 
     #[test]

@@ -283,8 +283,12 @@ impl StationMachine {
         }
         // Above all that an earlier run sent: see `recover`.
         let revision = before.map_or(0, |before| before.revision + 1).max(self.sequence.0 << 16);
+        let moved_on = before.is_some_and(|before| before.stage != stage) && stage != Stage::Attention;
         let events_durable = found.events_taken;
         let directive = Directive { session, epoch, revision, stage, order, events_durable };
+        if moved_on {
+            self.attention_over(node);
+        }
         let backoff = self.setup.timing.retry_first;
         self.issued.insert(node, Issued { directive, repeat_at: now.monotonic, backoff });
         self.send_directive(now, node);

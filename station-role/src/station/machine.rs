@@ -121,6 +121,15 @@ impl StationMachine {
         }
     }
 
+    /// The session of a host has moved on: what was said about it may be said again, should it come again.
+    pub(super) fn attention_over(&mut self, node: NodeId) {
+        let before = self.said.len();
+        self.said.retain(|(session, _)| session.is_none_or(|session| session.node != node));
+        if self.said.len() != before {
+            self.emit(StationOutput::AttentionOver(node));
+        }
+    }
+
     fn on_epoch_changed(&mut self, now: Now, setup: StationSetup) {
         if setup.node != self.setup.node {
             return self

@@ -465,6 +465,8 @@ pub enum StationOutput {
         /// What.
         text: String,
     },
+    /// The session of this host has moved on: what people were told about it is over.
+    AttentionOver(NodeId),
 }
 
 /// What a membership says, before it is signed.

@@ -401,7 +401,7 @@ impl World {
                 self.after(0, reply(StationInput::ReportMade { session, html }));
             }
             StationOutput::Attention { text, .. } => self.attentions.push(text),
-            StationOutput::ReleaseToken(_) => {}
+            StationOutput::ReleaseToken(_) | StationOutput::AttentionOver(_) => {}
         }
     }
 
