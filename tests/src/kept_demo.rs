@@ -115,12 +115,26 @@ impl KeptDemo {
     /// # Errors
     /// It cannot be started.
     pub fn start_node(&mut self, name: &str, home: &str) -> Result<()> {
+        let home = self.path(home).display().to_string();
+        self.start_process(name, &["run", "--home", &home])
+    }
+
+    /// Starts a process that ends with the test, with its log in `name.log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_process(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
         let log = std::fs::File::create(self.path(&format!("logs/{name}.log")))?;
         let mut command = Command::new(&self.program);
-        command.arg("run").arg("--home").arg(self.path(home)).stdin(Stdio::null());
-        command.stdout(log.try_clone()?).stderr(log);
-        self.children.push(command.spawn().context("the node cannot be started")?);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.children.push(command.spawn().with_context(|| format!("{name} cannot be started"))?);
         Ok(())
+    }
+
+    /// The built program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The log of a process of the demo, by its name: `station`, `till-1`...
@@ -150,7 +164,16 @@ impl KeptDemo {
 
 impl Drop for KeptDemo {
     fn drop(&mut self) {
+        // An installer ends its agents when it is told to end.
+        let ids: Vec<String> = self.children.iter().map(|child| child.id().to_string()).collect();
+        if !ids.is_empty() {
+            let _ = Command::new("kill").arg("-TERM").args(ids).stderr(Stdio::null()).status();
+        }
+        let limit = Instant::now() + Duration::from_secs(5);
         for child in &mut self.children {
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let _ = child.kill();
             let _ = child.wait();
         }

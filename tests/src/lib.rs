@@ -9,6 +9,7 @@ pub mod binary;
 pub mod decoders;
 pub mod kept_demo;
 pub mod lab;
+pub mod newcomer;
 pub mod observed;
 pub mod payload;
 pub mod punctuality;

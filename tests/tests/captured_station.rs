@@ -5,10 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::{Context, Result, ensure};
-use branchline::config::{Bundle, BundleKey, Home, read_document, read_key};
+use branchline::config::{Home, read_key};
 use branchline::install::{InstallOrder, InstallerClient, InstallerOutcome, InstallerRequest};
 use branchline::mesh::{Documents, SiteState};
-use branchline::runtime::{DocumentKindName, NodeCommand, call};
 use branchline_protocol::catalogue::{Catalogue, SitePolicy, StepAction, StepDefinition};
 use branchline_protocol::charter::{Charter, Keys, PublicKey, Sealed, Signed};
 use branchline_protocol::ids::{DocumentHash, Epoch, Hash, PlanHash, SessionId, SiteName};
@@ -61,31 +60,19 @@ fn body<T: branchline_protocol::charter::Document>(signed: &Signed<T>) -> T {
 /// A site in which the host has seen a newer catalogue than its first; then the station falls into the wrong hands.
 async fn capture() -> Result<Captured> {
     let demo = KeptDemo::start(1)?;
-    let old: Signed<Catalogue> = read_document(&demo.path("bundle/catalogue/catalogue.json"))?;
-    let bundle = Bundle::open(&demo.path("bundle"))?;
-    let mut newer = old.verify(PublicKey::of(&bundle.key(BundleKey::Catalogue)?))?;
-    newer.version += 1;
-    let newer = String::from_utf8(json(&bundle.sign_catalogue(&newer)?))?;
-    let command = NodeCommand::Document { kind: DocumentKindName::Catalogue, json: newer };
-    let _: Value = call(&demo.path("headquarters"), &command)?;
-    let version = body(&old).version + 1;
-    demo.wait_until(20, "the host has the newer catalogue", || {
-        Ok(demo.json::<Value>(HOST, &["status"])?["sites"][0]["catalogue_version"] == version)
-    })?;
+    let (version, old) = demo.change_catalogue(|_| {})?;
+    demo.wait_for_catalogue(HOST, version)?;
     demo.kill_node("station")?;
 
     let home = Home::open(&demo.path("station"))?;
     let key = read_key(&home.path("identity.key"))?;
-    let seat: Value = demo.json("station", &["identity"])?;
-    let documents = Documents::load(home, key.clone(), serde_json::from_value(seat["addresses"].clone())?, "captured")?;
+    let documents = Documents::load(home, key.clone(), demo.seat("station")?.addresses, "captured")?;
     let name: SiteName = "demo".parse()?;
     let site = documents.site(&name).context("the station knows no site")?;
     let epoch = site.authority.charter().epoch();
     let hello = documents.hello(&name).context("no hello")?;
-    let seat: Value = demo.json(HOST, &["identity"])?;
-    let (victim, addresses) =
-        (serde_json::from_value(seat["node"].clone())?, serde_json::from_value(seat["addresses"].clone())?);
-    let attacker = Attacker::start(&key, hello, victim, addresses).await?;
+    let victim = demo.seat(HOST)?;
+    let attacker = Attacker::start(&key, hello, victim.node, victim.addresses).await?;
     let last = attacker.report().await?;
     let installer = InstallerClient::new(demo.path("hosts/till-1/installer.sock"));
     let (generation, revision) = (last.session.generation + 1, last.directive_seen);

@@ -119,9 +119,8 @@ async fn demo_stranger_gets_nothing_on_the_control_plane() -> Result<()> {
     let requests = requests(pack, survey, host, &stolen_hello(&demo, "station", 0)?)?;
     let victims = ["hosts/till-1/home", "station", "headquarters"];
     for (number, victim) in (0..).zip(victims) {
-        let seat: Value = demo.json(victim, &["identity"])?;
-        let (node, addresses) =
-            (serde_json::from_value(seat["node"].clone())?, serde_json::from_value(seat["addresses"].clone())?);
+        let seat = demo.seat(victim)?;
+        let (node, addresses) = (seat.node, seat.addresses);
         for (thief, of) in (0..).zip(["hosts/till-2/home", "station"]) {
             let key = SigningKey::from_bytes(&[100 + 10 * number + thief; 32]);
             let hello = stolen_hello(&demo, of, 10 * number + thief)?;

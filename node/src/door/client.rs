@@ -126,7 +126,11 @@ impl DoorClient {
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DoorError> {
+    /// A connection to the door's certificate and no other, before anything is said on it.
+    pub(super) async fn handshake(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DoorError> {
         let other = |reason: String| DoorError::NotTheStation { door: self.door, reason };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let pinned = Arc::new(PinnedCertificate { fingerprint: self.fingerprint, provider: Arc::clone(&provider) });

@@ -4,12 +4,14 @@
 //! the install tool, and takes one bounded request: to begin with a join token.
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use branchline_protocol::charter::{Charter, Membership, Signed};
 use serde::{Deserialize, Serialize};
 
 pub use client::{DoorClient, DoorError};
-pub use server::{BeginInquiry, Door, DoorFiles};
+pub use server::{BeginInquiry, Door, DoorFiles, DoorLimits};
 
 /// What a machine with a good token gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]

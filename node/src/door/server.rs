@@ -1,11 +1,17 @@
 //! The station's side of the door.
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, State},
+    body::Body,
+    extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,7 +27,7 @@ use hyper_util::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -29,12 +35,29 @@ use tokio_rustls::TlsAcceptor;
 use super::{BeginAnswer, REQUEST_BYTES_MAX};
 use crate::config::DoorCertificate;
 
-/// Connections at once; more wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a handshake and a request's head may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection may last: enough for the install tool over a thin line.
-const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// What a door allows before anybody has said who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorLimits {
+    /// Connections at once; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// Connections at once from one address; more are closed, so that one machine cannot shut the door for all.
+    pub connections_of_one_address: usize,
+    /// How long a handshake, a request's head, its body, and the station's answer may each take.
+    pub patience: Duration,
+    /// How long a connection may last: enough for the install tool over a thin line.
+    pub life: Duration,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            connections_of_one_address: 16,
+            patience: Duration::from_secs(10),
+            life: Duration::from_secs(600),
+        }
+    }
+}
 
 /// A request to begin, and where its answer goes.
 pub struct BeginInquiry {
@@ -62,6 +85,7 @@ struct Shared {
     files: DoorFiles,
     inquiries: mpsc::Sender<BeginInquiry>,
     from: SocketAddr,
+    patience: Duration,
 }
 
 /// The listening door.
@@ -76,6 +100,20 @@ impl Door {
         listen: SocketAddr,
         certificate: &DoorCertificate,
         files: DoorFiles,
+        limits: DoorLimits,
+    ) -> Result<mpsc::Receiver<BeginInquiry>> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listening at {listen} for the public door (is the port taken?)"))?;
+        Self::serve(listener, certificate, files, limits)
+    }
+
+    /// As [`Door::open`], at a place that is listened on already.
+    pub(super) fn serve(
+        listener: TcpListener,
+        certificate: &DoorCertificate,
+        files: DoorFiles,
+        limits: DoorLimits,
     ) -> Result<mpsc::Receiver<BeginInquiry>> {
         let chain = vec![CertificateDer::from(certificate.certificate.clone())];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certificate.key.clone()));
@@ -85,17 +123,55 @@ impl Door {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .context("using the public door's certificate")?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("listening at {listen} for the public door (is the port taken?)"))?;
         let (inquiries, receiver) = mpsc::channel(64);
-        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), files, inquiries));
+        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), files, inquiries, limits));
         Ok(receiver)
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, files: DoorFiles, inquiries: mpsc::Sender<BeginInquiry>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// The connections of each address that has some; at most [`DoorLimits::connections`] entries.
+type Open = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+
+/// One connection's place, given back when it ends.
+struct Place {
+    open: Open,
+    address: IpAddr,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// A place for a connection from `address`; none where it has as many as one address may.
+    fn take(open: &Open, address: IpAddr, most: usize, of_all: OwnedSemaphorePermit) -> Option<Self> {
+        let mut counts = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self { open: Arc::clone(open), address, _of_all: of_all })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    files: DoorFiles,
+    inquiries: mpsc::Sender<BeginInquiry>,
+    limits: DoorLimits,
+) {
+    let (places, open) = (Arc::new(Semaphore::new(limits.connections)), Open::default());
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, from)) = listener.accept().await else {
@@ -103,15 +179,20 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, files: DoorFiles, 
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Some(place) = Place::take(&open, from.ip(), limits.connections_of_one_address, place) else {
+            tracing::debug!(%from, "a connection to the public door is closed: this address has too many");
+            continue;
+        };
         let acceptor = acceptor.clone();
-        let service =
-            TowerToHyperService::new(router(Shared { files: files.clone(), inquiries: inquiries.clone(), from }));
+        let patience = limits.patience;
+        let shared = Shared { files: files.clone(), inquiries: inquiries.clone(), from, patience };
+        let service = TowerToHyperService::new(router(shared));
         tokio::spawn(async move {
             let _place = place;
-            let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = timeout(patience, acceptor.accept(stream)).await else { return };
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            let _ = timeout(CONNECTION_LIFE, http.serve_connection(TokioIo::new(stream), service)).await;
+            http.timer(TokioTimer::new()).header_read_timeout(patience);
+            let _ = timeout(limits.life, http.serve_connection(TokioIo::new(stream), service)).await;
         });
     }
 }
@@ -123,7 +204,8 @@ fn router(shared: Shared) -> Router {
         .route("/signatures/{name}", get(signature))
         .route("/install-tool", get(install_tool))
         .route("/begin", post(begin))
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .fallback(nothing_else)
+        .method_not_allowed_fallback(nothing_else)
         .with_state(shared)
 }
 
@@ -154,7 +236,25 @@ async fn install_tool(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn begin(State(shared): State<Shared>, body: Bytes) -> Response {
+/// Whatever else is asked for: the door says what it is for, and nothing of the site.
+async fn nothing_else() -> Response {
+    let reason = "the public door gives GET /survey.sh, /signatures, /signatures/NAME and /install-tool, and takes POST \
+                  /begin with a join token; everything else is for members";
+    (StatusCode::NOT_FOUND, Json(Refusal::new(RefusalKind::NotFound, reason))).into_response()
+}
+
+async fn begin(State(shared): State<Shared>, body: Body) -> Response {
+    let body = match timeout(shared.patience, axum::body::to_bytes(body, REQUEST_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let reason = format!("a begin request has at most {REQUEST_BYTES_MAX} bytes, all of which are sent");
+            return refused(&Refusal::new(RefusalKind::TooLarge, reason));
+        }
+        Err(_) => {
+            let reason = format!("a begin request is sent within {} s", shared.patience.as_secs());
+            return refused(&Refusal::new(RefusalKind::Malformed, reason));
+        }
+    };
     let Ok(request) = serde_json::from_slice::<Signed<BeginRequest>>(&body) else {
         return refused(&Refusal::new(RefusalKind::Malformed, "this is no signed begin request"));
     };
@@ -163,7 +263,7 @@ async fn begin(State(shared): State<Shared>, body: Bytes) -> Response {
     if shared.inquiries.try_send(inquiry).is_err() {
         return refused(&Refusal::new(RefusalKind::Busy, "the station is busy; try again in a few seconds"));
     }
-    match timeout(PATIENCE, receiver).await {
+    match timeout(shared.patience, receiver).await {
         Ok(Ok(Ok(answer))) => Json(answer).into_response(),
         Ok(Ok(Err(refusal))) => refused(&refusal),
         _ => refused(&Refusal::new(RefusalKind::Busy, "the station did not answer in time; try again")),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::DoorCertificate,
-    door::{BeginInquiry, Door, DoorFiles},
+    door::{BeginInquiry, Door, DoorFiles, DoorLimits},
     router::{RouterConfig, RouterDriver},
     survey::required_signatures,
 };
@@ -153,7 +153,7 @@ async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver
         signatures: required_signatures().map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         install_tool: std::env::current_exe().context("finding this program's own file")?,
     };
-    Door::open(charter.station.door, &certificate, files).await
+    Door::open(charter.station.door, &certificate, files, DoorLimits::default()).await
 }
 
 async fn take_begins(context: Arc<StationContext>, mut inquiries: mpsc::Receiver<BeginInquiry>) {

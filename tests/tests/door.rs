@@ -1,0 +1,226 @@
+//! The public door of a running station (R50a): which tokens let whom in, and what a crowd at the door costs.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use branchline::config::{Home, read_key};
+use branchline::door::{DoorClient, DoorError};
+use branchline_protocol::charter::{BeginRequest, JoinToken, PublicKey, Signed};
+use branchline_protocol::ids::Hash;
+use branchline_protocol::refusal::{Refusal, RefusalKind};
+use branchline_protocol::time::UnixSeconds;
+use branchline_tests::kept_demo::KeptDemo;
+use branchline_tests::newcomer::home_of;
+use ed25519_dalek::SigningKey;
+use serde_json::Value;
+use tokio::net::{TcpSocket, TcpStream};
+
+const MIB: u64 = 1 << 20;
+
+/// A machine that speaks to the door as it pleases.
+struct Stranger {
+    key: SigningKey,
+    door: DoorClient,
+}
+
+impl Stranger {
+    fn new(seed: u8, token: &JoinToken) -> Self {
+        Self { key: SigningKey::from_bytes(&[seed; 32]), door: DoorClient::new(token.door, token.door_fingerprint) }
+    }
+
+    fn request(&self, token: &str) -> BeginRequest {
+        BeginRequest {
+            token: token.to_owned(),
+            node: PublicKey::of(&self.key).0,
+            machine_identifier: "a machine of nobody".to_owned(),
+            host_name: "stranger".to_owned(),
+        }
+    }
+
+    /// What the station says where it does not let the stranger in.
+    async fn refused(&self, request: &BeginRequest) -> Result<Refusal> {
+        match self.door.begin(&Signed::sign(request, &self.key)).await {
+            Err(DoorError::Refused(refusal)) => Ok(refusal),
+            other => bail!("the station answers {other:?}"),
+        }
+    }
+}
+
+fn refused(demo: &KeptDemo, name: &str, token: &str) -> Result<String> {
+    match demo.join(name, token) {
+        Ok(said) => bail!("{name} was let in: {said}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn mistyped(token: &str) -> String {
+    let mut wrong = token.to_owned();
+    let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
+    wrong.push(last);
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_door_lets_in_who_has_a_good_token_and_bears_a_crowd() -> Result<()> {
+    let demo = KeptDemo::start(1)?;
+    for (name, last) in [("till-a", 101), ("till-b", 102), ("till-c", 103), ("till-d", 104)] {
+        demo.machine(name, last, &[])?;
+    }
+    let text = demo.token(1)?;
+    let (_, token) = Signed::<JoinToken>::from_text(&text)?;
+    let home = Home::open(&demo.path("station"))?;
+    let station = read_key(&home.path("identity.key"))?;
+    bad_tokens(&demo, &station, &text, &token).await?;
+    // None of those was a use.
+    demo.join("till-a", &text)?;
+    a_used_token(&demo, &text, &token).await?;
+    one_crowd_from_one_address(&demo, &token).await?;
+    crowds_from_many_addresses(&demo, &token).await?;
+    let sessions: Value = demo.json("station", &["sessions", "list"])?;
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "only who runs has a session: {sessions:#}");
+    Ok(())
+}
+
+async fn bad_tokens(demo: &KeptDemo, station: &SigningKey, text: &str, token: &JoinToken) -> Result<()> {
+    let stranger = Stranger::new(41, token);
+    let signed = |change: &dyn Fn(&mut JoinToken), key: &SigningKey| {
+        let mut token = token.clone();
+        change(&mut token);
+        Signed::sign(&token, key).to_text()
+    };
+    let thief = SigningKey::from_bytes(&[66; 32]);
+    let expired = signed(&|token| token.expires_at = UnixSeconds(1_700_000_000), station);
+    let of_another_site = signed(&|token| token.site = "elsewhere".parse().unwrap(), station);
+    let of_a_thief = signed(&|_| {}, &thief);
+    let of_another_station = signed(&|token| token.station = PublicKey::of(&thief).0, &thief);
+    let unknown = signed(&|token| token.identifier = [3; 16], station);
+    // What the station says, where a program leaves out the joiner's own checks.
+    for (what, token, words) in [
+        ("nothing", String::new(), "not a join token"),
+        ("a text that is none", "let me in".to_owned(), "not a join token"),
+        ("a mistyped token", mistyped(text), "the join token is damaged"),
+        ("a token of a thief", of_a_thief.clone(), "not signed by the station that it names"),
+        ("a token of another station", of_another_station, "the token is for station"),
+        ("a token for another site", of_another_site.clone(), "of site elsewhere"),
+        ("an expired token", expired.clone(), "the token has expired"),
+        ("a token that nobody made", unknown.clone(), "made no such token"),
+    ] {
+        let refusal = stranger.refused(&stranger.request(&token)).await.with_context(|| what.to_owned())?;
+        println!("{what}: {refusal}");
+        ensure!(refusal.kind == RefusalKind::Token && refusal.reason.contains(words), "{what}: {refusal:?}");
+    }
+    let for_another = BeginRequest { node: PublicKey::of(&thief).0, ..stranger.request(text) };
+    let refusal = stranger.refused(&for_another).await?;
+    ensure!(refusal.kind == RefusalKind::BadSignature, "a request for another identity: {refusal:?}");
+    let nameless = BeginRequest { machine_identifier: String::new(), ..stranger.request(text) };
+    let refusal = stranger.refused(&nameless).await?;
+    ensure!(refusal.kind == RefusalKind::Malformed, "a request of no machine: {refusal:?}");
+
+    // What the command says to whoever types it.
+    for (what, token, words) in [
+        ("a mistyped token", mistyped(text), "copy the whole line"),
+        ("an expired token", expired, "ask the station's operator for a new one"),
+        ("a token for another site", of_another_site, "of site elsewhere"),
+        ("a token that nobody made", unknown, "made no such token"),
+        ("a token of a thief", of_a_thief, "not signed by the station that it names"),
+    ] {
+        let said = refused(demo, "till-d", &token)?;
+        println!("join, {what}: {}", said.lines().last().unwrap_or_default());
+        ensure!(said.contains(words), "{what}: {said}");
+    }
+    let pretended = DoorClient::new(token.door, Hash::of(b"another certificate"));
+    match pretended.begin(&Signed::sign(&stranger.request(text), &stranger.key)).await {
+        Err(DoorError::NotTheStation { reason, .. }) => println!("another certificate: {reason}"),
+        other => bail!("a door with another certificate is believed: {other:?}"),
+    }
+    // The station takes it, as it made a token of that name; the joiner sees whose charter it is given.
+    let (_, other) = Signed::<JoinToken>::from_text(&demo.token(1)?)?;
+    let with_root = JoinToken { root: Hash::of(b"another owner"), ..other };
+    let said = refused(demo, "till-d", &Signed::sign(&with_root, station).to_text())?;
+    println!("join, a token of another owner: {}", said.lines().last().unwrap_or_default());
+    ensure!(said.contains("not the owner that the join token names"), "{said}");
+    Ok(())
+}
+
+async fn a_used_token(demo: &KeptDemo, text: &str, token: &JoinToken) -> Result<()> {
+    let said = refused(demo, "till-b", text)?;
+    ensure!(said.contains("was used 1 times") && said.contains("ask for a new one"), "{said}");
+    // The answer may have been lost on its way: the same machine gets it again, and that is no second use.
+    demo.join("till-a", text)?;
+    let stranger = Stranger::new(42, token);
+    let refusal = stranger.refused(&stranger.request(text)).await?;
+    println!("a used token: {refusal}");
+    // A stolen identity is no way in either: the station knows which machine has it.
+    let (key, _) = demo.papers(&home_of("till-a"))?;
+    let copy = Stranger { key, ..stranger };
+    let refusal = copy.refused(&copy.request(text)).await?;
+    println!("a copy of a member: {refusal}");
+    ensure!(refusal.kind == RefusalKind::DuplicateIdentity, "{refusal:?}");
+    Ok(())
+}
+
+/// Connections that say nothing.
+async fn crowd(door: SocketAddr, from: IpAddr, number: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..number {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        match tokio::time::timeout(Duration::from_millis(300), socket.connect(door)).await {
+            Ok(Ok(stream)) => held.push(stream),
+            // The kernel's backlog is full.
+            _ => break,
+        }
+    }
+    held
+}
+
+/// Resident bytes and open files of the station's process.
+fn costs(demo: &KeptDemo) -> Result<(u64, usize)> {
+    let line = format!("run --home {} ", demo.path("station").display());
+    let [process] = demo.processes(&line)[..] else { bail!("{:?} processes", demo.processes(&line)) };
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse()?;
+    Ok((kib << 10, std::fs::read_dir(format!("/proc/{process}/fd"))?.count()))
+}
+
+async fn one_crowd_from_one_address(demo: &KeptDemo, token: &JoinToken) -> Result<()> {
+    let fresh = demo.token(1)?;
+    let (_, files) = costs(demo)?;
+    let held = crowd(token.door, demo.address(200)?.into(), 200).await;
+    ensure!(held.len() >= 150, "only {} connections", held.len());
+    let (_, crowded) = costs(demo)?;
+    ensure!(crowded <= files + 16 + 4, "{files} files before, {crowded} now");
+    let started = Instant::now();
+    demo.join("till-b", &fresh)?;
+    println!("joined in {:?} beside {} silent connections of one address", started.elapsed(), held.len());
+    ensure!(started.elapsed() < Duration::from_secs(5), "one address shuts the door for others");
+    Ok(())
+}
+
+async fn crowds_from_many_addresses(demo: &KeptDemo, token: &JoinToken) -> Result<()> {
+    let fresh = demo.token(1)?;
+    let (bytes, files) = costs(demo)?;
+    let mut held = Vec::new();
+    for last in 150..170 {
+        held.extend(crowd(token.door, demo.address(last)?.into(), 15).await);
+    }
+    ensure!(held.len() >= 100, "only {} connections", held.len());
+    let (crowded_bytes, crowded_files) = costs(demo)?;
+    println!(
+        "{} silent connections: {} KiB, {} files more",
+        held.len(),
+        (crowded_bytes.saturating_sub(bytes)) >> 10,
+        { crowded_files.saturating_sub(files) }
+    );
+    ensure!(crowded_files <= files + 64 + 4, "{files} files before, {crowded_files} now");
+    ensure!(crowded_bytes <= bytes + 16 * MIB, "{bytes} bytes before, {crowded_bytes} now");
+    // The station goes on with its members meanwhile, and with newcomers when the crowd is gone.
+    let till: Value = demo.json("hosts/till-1/home", &["status"])?;
+    ensure!(till["neighbours"].as_array().is_some_and(|nodes| !nodes.is_empty()), "{till:#}");
+    drop(held);
+    demo.wait_until(20, "a machine joins after the crowd", || demo.join("till-c", &fresh).map(|_| true))
+}
