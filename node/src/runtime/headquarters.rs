@@ -67,6 +67,7 @@ pub struct HeadquartersDesk {
     pub handle: PumpHandle<HeadquartersMachine>,
     /// The monitoring targets in Prometheus' form.
     pub targets: watch::Receiver<String>,
+    notices: Notices,
 }
 
 impl HeadquartersDesk {
@@ -89,9 +90,9 @@ impl HeadquartersDesk {
             calls: registered,
             exchanges: BTreeMap::new(),
             commands: BTreeMap::new(),
-            notices,
+            notices: notices.clone(),
         };
-        (Self { calls, handle, targets }, effects)
+        (Self { calls, handle, targets, notices }, effects)
     }
 
     /// A station's report; the answer goes back on its request.
@@ -103,6 +104,7 @@ impl HeadquartersDesk {
         answer: oneshot::Sender<ControlAnswer>,
     ) {
         if let Err(refusal) = check_site_report(documents, from, &report) {
+            self.notices.add(format!("a report of {} for site {} is refused: {refusal}", from.node, report.site));
             let _ = answer.send(ControlAnswer::Refused(refusal));
             return;
         }

@@ -12,7 +12,7 @@ use branchline_protocol::{
     limits::{LINE_RATE_BITS_PER_SECOND_MIN, REPORT_EVENTS_MAX},
     rates::Rate,
     refusal::{Refusal, RefusalKind},
-    session::{HostInput, HostMachine, HostSetup},
+    session::{Directive, HostInput, HostMachine, HostSetup},
     wire::control::{ControlAnswer, ControlRequest},
 };
 use branchline_station_role::headquarters::{HeadquartersMachine, HeadquartersSetup};
@@ -286,14 +286,7 @@ async fn answer_request(
             Some(desk) => return desk.site_report(&node.documents, &from, report, answer).await,
             None => refused(RefusalKind::WrongState, "this node is not headquarters"),
         },
-        ControlRequest::Directive(directive) => match (node.host(), from.roles.contains(&Role::Station)) {
-            (Some(host), true) => {
-                host.input(HostInput::Directive(directive)).await;
-                ControlAnswer::Done
-            }
-            (_, false) => refused(RefusalKind::NotAuthorised, "only the station of the site gives directives"),
-            (None, true) => refused(RefusalKind::WrongState, "this node is no host"),
-        },
+        ControlRequest::Directive(directive) => take_directive(&node, &from, directive).await,
         ControlRequest::StoreSurvey { hash, sealed } => match node.surveys.store(hash, &sealed) {
             Ok(()) => ControlAnswer::Done,
             Err(error) => ControlAnswer::Refused(crate::mesh::as_refusal(&error)),
@@ -323,6 +316,30 @@ async fn answer_request(
         }
     };
     let _ = answer.send(made);
+}
+
+/// Directives come from the station in force, under its epoch; a former station is told what has changed since.
+async fn take_directive(node: &Node, from: &Admission, directive: Box<Directive>) -> ControlAnswer {
+    let Some(authority) = node.documents.authority(&from.site) else {
+        return refused(RefusalKind::NotFound, "the site is not known here");
+    };
+    let (charter, epoch) = (authority.charter(), authority.charter().epoch());
+    if directive.epoch < epoch || !from.roles.contains(&Role::Station) {
+        let kind = if directive.epoch < epoch { RefusalKind::Stale } else { RefusalKind::NotAuthorised };
+        let reason = format!(
+            "the directive of {} is of epoch {}, but epoch {epoch} is the newest here, in which {} is station of site {}",
+            from.node, directive.epoch, charter.station.node, charter.site
+        );
+        node.notices.add(reason.clone());
+        return refused(kind, reason);
+    }
+    match node.host() {
+        Some(host) => {
+            host.input(HostInput::Directive(directive)).await;
+            ControlAnswer::Done
+        }
+        None => refused(RefusalKind::WrongState, "this node is no host"),
+    }
 }
 
 /// An inlet may ask to be sent less than its line would carry; never for more (R71).

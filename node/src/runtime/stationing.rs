@@ -3,9 +3,9 @@ use std::sync::{Arc, PoisonError};
 
 use anyhow::{Context, Result};
 use branchline_protocol::{
-    charter::{Authority, Charter},
+    charter::{Authority, Charter, Signed},
     ids::{NodeId, SiteName},
-    wire::control::{ControlAnswer, ControlRequest},
+    wire::control::{ControlAnswer, ControlRequest, DocumentKind},
 };
 use branchline_station_role::{
     addresses::{AddressInput, AddressSetup},
@@ -15,6 +15,7 @@ use branchline_station_role::{
 use tokio::sync::mpsc;
 
 use super::{
+    clock::wall_time,
     node::{Node, SITE_JOURNAL},
     pump::{self, Pump},
     station::StationContext,
@@ -108,8 +109,17 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     });
     handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
     node.packs.start_leasing(authority, &node.journals)?;
+    take_over_revocations(node, authority)?;
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
     Ok(())
+}
+
+/// Members that were put out stay out; from now on only this station puts members out.
+fn take_over_revocations(node: &Node, authority: &Authority) -> Result<()> {
+    let Some(list) = authority.revocations_to_take_over() else { return Ok(()) };
+    let json = serde_json::to_vec(&Signed::sign(&list, node.documents.key()))?;
+    let site = &authority.charter().site;
+    node.documents.take(site, DocumentKind::Revocations, &json, wall_time()).map(drop)
 }
 
 /// NAT-MIB names have at most 32 octets.

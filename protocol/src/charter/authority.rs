@@ -95,6 +95,14 @@ impl Authority {
         (self.revocations.epoch, self.revocations.version)
     }
 
+    /// The list by which a new station takes this one over: the same nodes, under its own epoch, so that a former station
+    /// cannot put anybody out any more. `None` where the list in force is of this epoch already, or none is needed.
+    pub fn revocations_to_take_over(&self) -> Option<Revocations> {
+        let epoch = self.charter.epoch();
+        let needed = !self.charter.former_stations.is_empty() && self.revocations.epoch < epoch;
+        needed.then(|| Revocations { epoch, version: 1, nodes: self.revocations.nodes.clone() })
+    }
+
     /// Whether the station has put `node` out.
     pub fn is_revoked(&self, node: NodeId) -> bool {
         self.revocations.nodes.contains(&node)
@@ -148,7 +156,12 @@ impl Authority {
         }
         let list: Revocations = self.verify_by_station(&signed, |list: &Revocations| list.epoch)?;
         if (list.epoch, list.version) <= self.revocations_rank() && self.signed_revocations.is_some() {
-            return refuse(RefusalKind::Stale, format!("list {} of revoked members is not newer", list.version));
+            let (epoch, version) = self.revocations_rank();
+            let reason = format!(
+                "list {} of revoked members, of epoch {}, is not newer than list {version} of epoch {epoch}, which is in force",
+                list.version, list.epoch
+            );
+            return refuse(RefusalKind::Stale, reason);
         }
         self.revocations = list;
         self.signed_revocations = Some(signed);

@@ -140,6 +140,26 @@ fn a_revoked_member_is_out_and_the_list_cannot_be_turned_back() {
 }
 
 #[test]
+fn a_new_station_takes_the_list_of_revoked_members_over_and_the_old_one_puts_nobody_out_any_more() {
+    let mut authority = authority();
+    let list = |version, seed| {
+        let epoch = Epoch { charter_version: 1, term: 0 };
+        Signed::sign(&Revocations { epoch, version, nodes: [node(seed)].into() }, &key(STATION))
+    };
+    authority.take_revocations(list(7, 9)).unwrap();
+    assert_eq!(authority.revocations_to_take_over(), None, "no other station was there before");
+    authority.take_charter(moved()).unwrap();
+    let own = authority.revocations_to_take_over().unwrap();
+    assert_eq!(authority.take_revocations(Signed::sign(&own, &key(NEXT_STATION))), Ok(true));
+    assert!(authority.is_revoked(node(9)), "who was put out stays out");
+    assert_eq!(authority.revocations_to_take_over(), None);
+    let refusal = authority.take_revocations(list(8, HOST)).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Stale);
+    assert!(refusal.reason.contains("of epoch 1.0") && refusal.reason.contains("of epoch 2.0"), "{}", refusal.reason);
+    assert!(!authority.is_revoked(node(HOST)));
+}
+
+#[test]
 fn leases_count_in_their_epoch_only() {
     let mut authority = authority();
     let lease = |by, charter_version| {
