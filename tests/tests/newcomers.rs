@@ -236,7 +236,20 @@ async fn bad_surveys(demo: &KeptDemo, token: &str) -> Result<()> {
         let Order::Wait(WaitReason::Attention(told)) = order else { bail!("{what}: the order is {order:?}") };
         ensure!(told == reason, "{what}: the host is told {told:?}");
     }
+    what_was_said_of_earlier_generations_is_over(demo)?;
     not_even_kept(&surveyor).await
+}
+
+/// A notice says whether its cause is still there.
+fn what_was_said_of_earlier_generations_is_over(demo: &KeptDemo) -> Result<()> {
+    let status: Value = demo.json("station", &["status"])?;
+    let notices = status["notices"].as_array().context("no notices")?;
+    let mut said: Vec<&str> =
+        notices.iter().map(text).filter(|said| said.contains("the survey cannot be read")).collect();
+    let last = said.pop().context("no notice")?;
+    ensure!(!last.ends_with("(this is over)"), "{last}");
+    ensure!(said.len() > 5 && said.iter().all(|said| said.ends_with("(this is over)")), "{said:#?}");
+    Ok(())
 }
 
 /// What is wrong, its sealed form, and what the refusal must name.

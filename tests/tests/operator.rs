@@ -70,6 +70,12 @@ fn demo_operator_is_told_what_changes_nothing_and_surveys_outlive_their_holders(
     let said = refused(&demo, "hosts/till-1/home", &["report", "till-2"])?;
     ensure!(said.contains("its own host only"), "{said}");
 
+    // The router's table as last read says whose it is.
+    let table = std::fs::read_to_string(demo.path("station/nat-table.xml"))?;
+    let router = std::fs::read_to_string(demo.path("station/router.toml"))?;
+    let address = router.lines().find_map(|line| line.strip_prefix("address = ")).context("no address")?;
+    ensure!(table.contains(&format!("router={address} driver=\"snmp nat-mib\"")), "{address} is not in {table}");
+
     // The product says what the router's driver promises.
     let nat: Value = demo.json("station", &["nat", "show"])?;
     ensure!(
