@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use branchline_tests::{binary, kept_demo::KeptDemo};
+use branchline_tests::{
+    binary,
+    kept_demo::{KeptDemo, tree},
+};
 use serde_json::Value;
 
 /// The homes of everybody who may keep a sealed survey.
@@ -33,6 +36,94 @@ fn refused(demo: &KeptDemo, home: &str, arguments: &[&str]) -> Result<String> {
     }
 }
 
+/// Every file of the station, and what it says of its sessions.
+fn kept_by_station(demo: &KeptDemo) -> Result<(Vec<(PathBuf, String)>, Value)> {
+    Ok((tree(&demo.path("station"))?, demo.json("station", &["sessions", "list"])?))
+}
+
+fn names(plans: &Value) -> Vec<&str> {
+    let hosts = plans["hosts"].as_array().map_or(&[][..], Vec::as_slice);
+    hosts.iter().filter_map(|host| host["host_name"].as_str()).collect()
+}
+
+/// The plans of all hosts, where nothing has changed with them: the station's own work may fall between two looks.
+fn plans_without_a_trace(demo: &KeptDemo) -> Result<Option<Value>> {
+    let before = kept_by_station(demo)?;
+    let plans = demo.json("station", &["plan", "--all"])?;
+    Ok((kept_by_station(demo)? == before).then_some(plans))
+}
+
+/// R62: the station shows what it would do for any host, group or choice of hosts; it is what it did, and looking leaves
+/// no trace.
+fn plans_are_shown_and_change_nothing(demo: &KeptDemo, hosts: usize) -> Result<()> {
+    let plans = (0..10).find_map(|_| plans_without_a_trace(demo).transpose());
+    let plans = plans.context("the station's files or sessions change with every plan")??;
+    ensure!(names(&plans).len() == hosts && plans["summary"]["planned"] == hosts, "{plans}");
+    let sessions: Value = demo.json("station", &["sessions", "list"])?;
+    for session in sessions.as_array().context("no list of sessions")? {
+        let planned =
+            plans["hosts"].as_array().and_then(|all| all.iter().find(|h| h["host_name"] == session["host_name"]));
+        ensure!(planned.is_some_and(|planned| planned["hash"] == session["plan"]), "{session} is not {planned:?}");
+    }
+
+    // One host is shown as its files would be.
+    let node = plans["hosts"][0]["node"].as_str().context("no node")?;
+    let descriptor = plans["hosts"][0]["plan"]["descriptor"].as_str().context("no descriptor")?;
+    let path = |name: &str| demo.path(name).display().to_string();
+    let (descriptor, charter) = (path(&format!("station/descriptors/{descriptor}.xml")), path("bundle/charter.json"));
+    let (catalogue, policy) = (path("bundle/catalogue/catalogue.json"), path("bundle/policy.json"));
+    let files = ["--descriptor", &descriptor, "--catalogue", &catalogue, "--policy", &policy, "--charter", &charter];
+    let of_files = demo.run("station", &[&["plan", "--node", node][..], &files].concat())?;
+    ensure!(of_files == demo.run("station", &["plan", "till-1"])?, "{of_files}");
+    ensure!(of_files.contains("payload ") && of_files.contains("\nWhy\n"), "{of_files}");
+
+    // Some hosts, by what their surveys say.
+    let with_nfs: Value = demo.json("station", &["plan", "--where", "storage.network.exists(m, m.kind == 'nfs')"])?;
+    ensure!((1..hosts).contains(&names(&with_nfs).len()), "{with_nfs}");
+    for host in with_nfs["hosts"].as_array().context("no hosts")? {
+        ensure!(host["plan"]["packages"][0]["modules"].to_string().contains("nfs"), "{host}");
+    }
+    let all = plans["hosts"].as_array().context("no hosts")?;
+    let group =
+        all.iter().find_map(|host| host["plan"]["group"]["name"].as_str()).context("no host is in a cluster")?;
+    let members: Value = demo.json("station", &["plan", "--group", group])?;
+    ensure!((1..hosts).contains(&names(&members).len()), "{members}");
+    let text = demo.run("station", &["plan", "--all", "--summary"])?;
+    ensure!(text.starts_with(&format!("{hosts} hosts: {hosts} with a plan, 0 without")), "{text}");
+
+    for (home, arguments, words) in [
+        ("station", &["plan", "till-9"][..], "this station knows till-1, till-2"),
+        ("station", &["plan", "--where", "os."], "--where"),
+        ("station", &["plan", "--where", "host.cpu_count"], "must be true or false"),
+        ("station", &["plan", "--where", "false"], "no host is meant"),
+        ("station", &["plan", "--group", "nobody"], "no host is meant"),
+        ("hosts/till-1/home", &["plan", "--all"], "not station"),
+        ("headquarters", &["plan", "till-1"], "not station"),
+    ] {
+        let said = refused(demo, home, arguments)?;
+        ensure!(said.contains(words), "{arguments:?} at {home}: {said}");
+    }
+    Ok(())
+}
+
+/// Under a policy that forbids what there is no host has a plan, and the command fails.
+fn nothing_suits_any_more(demo: &KeptDemo) -> Result<()> {
+    let file = demo.path("forbidden.toml");
+    let wish = "[[packages]]\npackage = \"sample-agent\"\nwish = \"forbidden\"\nreason = \"a test\"\n";
+    std::fs::write(&file, format!("site = \"demo\"\nversion = 99\n{wish}"))?;
+    let (file, bundle) = (file.display().to_string(), demo.path("bundle").display().to_string());
+    demo.run("headquarters", &["publish", "--bundle", &bundle, "--policy", &file])?;
+    demo.wait_until(30, "the station has the policy", || {
+        let status: Value = demo.json("station", &["status"])?;
+        Ok(status["sites"][0]["policy_version"] == 99)
+    })?;
+    let said = refused(demo, "station", &["plan", "till-1"])?;
+    ensure!(said.contains("no package of the catalogue suits this host"), "{said}");
+    let said = refused(demo, "station", &["plan", "--all", "--json"])?;
+    ensure!(said.contains("\"planned\": 0") && said.contains("\"refused\""), "{said}");
+    Ok(())
+}
+
 #[test]
 fn demo_operator_is_told_what_changes_nothing_and_surveys_outlive_their_holders() -> Result<()> {
     const HOSTS: usize = 4;
@@ -44,6 +135,7 @@ fn demo_operator_is_told_what_changes_nothing_and_surveys_outlive_their_holders(
         let home = format!("hosts/till-{number}/home");
         demo.wait_until(30, "three nodes hold the survey", || Ok(holders(&demo, &home, &homes)? >= 3))?;
     }
+    plans_are_shown_and_change_nothing(&demo, HOSTS)?;
     demo.kill_node("hosts/till-4/home")?;
     let connected = ["hosts/till-1/home".to_owned(), "hosts/till-2/home".to_owned(), "hosts/till-3/home".to_owned()];
     let living: Vec<String> = connected.into_iter().chain(["station".to_owned()]).collect();
@@ -64,6 +156,11 @@ fn demo_operator_is_told_what_changes_nothing_and_surveys_outlive_their_holders(
     })?;
     let said = refused(&demo, "station", &["sessions", "update", "till-3"])?;
     ensure!(said.contains("withdrawn") && said.contains("joining anew"), "{said}");
+
+    // A dry run is of who is there; a survey that is stored serves as well as a host that answers.
+    let plans: Value = demo.json("station", &["plan", "--all"])?;
+    ensure!(names(&plans) == ["till-1", "till-2", "till-4"], "{plans}");
+    nothing_suits_any_more(&demo)?;
 
     // A host has its own report only.
     ensure!(demo.run("hosts/till-1/home", &["report", "till-1"])?.contains("till-1"), "no report");

@@ -154,7 +154,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Charter(args) => charter::run(args),
         Command::Catalogue(args) => catalogue::run(args),
-        Command::Plan(args) => plan::run(&args),
+        Command::Plan(args) => plan::run(args),
         Command::Identity(args) => identity::run(args),
         Command::Token(args) => token::run(args),
         Command::Join(args) => join::run(args),

@@ -21,7 +21,7 @@ use super::{
     headquarters::HeadquartersDesk,
     machine::machine_name,
     node::Node,
-    staging,
+    planning, staging,
     station::StationContext,
 };
 use crate::config::random_bytes;
@@ -43,6 +43,10 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
         NodeCommand::Token { uses, life_seconds } => token(node, uses, life_seconds).await,
         NodeCommand::Sessions => sessions(node).await,
         NodeCommand::Session(host) => session(node, &host).await,
+        NodeCommand::PlanHosts { hosts } => Ok(serde_json::to_value(planning::hosts(&*station(node)?, hosts).await?)?),
+        NodeCommand::Plan { node: host, filter } => {
+            Ok(serde_json::to_value(planning::plan(node, &*station(node)?, host, filter).await?)?)
+        }
         NodeCommand::Approvals => {
             let views = desk(node)?.handle.query(|machine| machine.approvals()).await?;
             Ok(serde_json::to_value(views)?)
@@ -96,7 +100,7 @@ fn changed(sessions: &[(SiteName, SessionId)]) -> Result<Value> {
 }
 
 /// A name, an identity, or the end of one, of at least four characters.
-fn is_meant(selector: &str, host_name: &str, node: NodeId) -> bool {
+pub(super) fn is_meant(selector: &str, host_name: &str, node: NodeId) -> bool {
     let identity = node.to_string();
     selector == host_name || selector == identity || (selector.len() >= 4 && identity.ends_with(selector))
 }

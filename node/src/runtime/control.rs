@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use branchline_protocol::{charter::Decision, wire::control::DocumentKind};
+use branchline_protocol::{charter::Decision, ids::NodeId, wire::control::DocumentKind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::staging::PacksCommand;
+use super::{planning::PlanFilter, staging::PacksCommand};
 
 /// Longest line in bytes; a catalogue is the longest.
 const LINE_BYTES_MAX: u64 = 16 << 20;
@@ -41,6 +41,18 @@ pub enum NodeCommand {
     Sessions,
     /// One session with its events (station).
     Session(HostSelector),
+    /// The hosts that these selectors mean, or all that are not withdrawn (station).
+    PlanHosts {
+        /// Which; empty for all.
+        hosts: Vec<HostSelector>,
+    },
+    /// What a host would get by its newest stored survey; changes nothing (station).
+    Plan {
+        /// The host.
+        node: NodeId,
+        /// What must hold of it.
+        filter: PlanFilter,
+    },
     /// Approval requests (headquarters).
     Approvals,
     /// Decide (headquarters).

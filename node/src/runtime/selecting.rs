@@ -20,11 +20,19 @@ impl StationContext {
         write_atomically(&directory.join(format!("{hash}.xml")), descriptor.print().as_bytes(), 0o640)
     }
 
-    /// The plan that follows from a kept descriptor and from the documents in force.
-    pub(super) fn plan(&self, node: NodeId, descriptor: Hash) -> Result<(Plan, Descriptor)> {
+    /// A descriptor that was read here.
+    ///
+    /// # Errors
+    /// It is not kept here, or damaged.
+    pub fn descriptor(&self, descriptor: Hash) -> Result<Descriptor> {
         let path = self.node.home.path(format!("descriptors/{descriptor}.xml"));
         let xml = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let descriptor = Descriptor::parse(&xml)?;
+        Ok(Descriptor::parse(&xml)?)
+    }
+
+    /// The plan that follows from a kept descriptor and from the documents in force.
+    pub(super) fn plan(&self, node: NodeId, descriptor: Hash) -> Result<(Plan, Descriptor)> {
+        let descriptor = self.descriptor(descriptor)?;
         let site = self.node.documents.site(&self.site).context("the site is not known")?;
         let ((catalogue, catalogue_hash), (policy, policy_hash)) = site.selection_documents()?;
         let plan = plan::select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash))?;

@@ -214,9 +214,18 @@ impl Surveys {
             Some(encoded) => encoded,
             None => self.fetch(host, hash).await.ok_or(OpenError::NotFound(hash))?,
         };
+        self.unseal(hash, &encoded)
+    }
+
+    /// Opens a sealed survey with this node's key; `None` where it is not kept here. Nothing is fetched.
+    pub fn open_kept(&self, hash: SurveyHash) -> Option<Result<Descriptor, OpenError>> {
+        self.sealed(hash).map(|encoded| self.unseal(hash, &encoded))
+    }
+
+    fn unseal(&self, hash: SurveyHash, encoded: &[u8]) -> Result<Descriptor, OpenError> {
         let damaged = |reason: String| OpenError::Damaged { hash, reason };
         let sealed: Sealed =
-            codec::decode(&encoded, SEALED_SURVEY_BYTES_MAX).map_err(|error| damaged(error.to_string()))?;
+            codec::decode(encoded, SEALED_SURVEY_BYTES_MAX).map_err(|error| damaged(error.to_string()))?;
         let plain = sealed.open(self.documents.key()).map_err(|error| damaged(error.to_string()))?;
         Descriptor::parse(&plain).map_err(|error| damaged(error.to_string()))
     }

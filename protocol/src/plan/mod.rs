@@ -16,7 +16,7 @@ mod undeclared;
 mod version;
 
 pub use explain::{Explanation, render};
-pub use select::{Conflict, SelectionError, select};
+pub use select::{Conflict, SelectionError, group_of, select};
 pub(crate) use template::check_template;
 pub use types::{
     ConfigurationFile, HealthCheck, HostGroup, Plan, PlannedModule, PlannedPackage, PlannedThreshold, PortDeclaration,

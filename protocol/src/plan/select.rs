@@ -160,6 +160,11 @@ fn check_length(plan: Plan) -> Result<Plan, SelectionError> {
     Err(SelectionError::Value { subject: "the plan".to_owned(), reason })
 }
 
+/// The cluster or high-availability pair that a survey found, where it can be told from others (R5).
+pub fn group_of(descriptor: &Descriptor) -> Option<HostGroup> {
+    group(&Facts::new(descriptor.facts()))
+}
+
 /// The cluster or pair that the survey found, where it can be told from others (R5).
 fn group(facts: &Facts) -> Option<HostGroup> {
     let texts = |field: &str| -> Vec<String> {
