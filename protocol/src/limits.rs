@@ -47,7 +47,8 @@ pub const PATCH_MEMORY_BYTES_MAX: usize = 256 << 20;
 pub const PATCH_HEADER_BYTES_MAX: usize = 64 << 10;
 /// Ranges of the base that the decoder of a patch's extra bytes is primed with.
 pub const PATCH_PRESET_RANGES_MAX: usize = 2048;
-/// Bytes of these ranges. They are there twice while the decoder is made, and nothing else is there then.
+/// Bytes of these ranges. A decoder of LZMA2 copies them into its window, and they go before anything else is made; one
+/// of zstd refers to them, and its window is shorter.
 pub const PATCH_PRESET_BYTES_MAX: usize = 104 << 20;
 /// How far back the decoder of a patch's extra bytes looks, in bytes.
 pub const PATCH_EXTRA_WINDOW_BYTES_MAX: usize = 120 << 20;

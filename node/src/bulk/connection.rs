@@ -182,7 +182,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     ///
     /// It is asked for after the frame has come, so that a slow peer holds one frame and nobody else's room.
     async fn room_for(&self, message: &BulkMessage) -> Option<Option<OwnedSemaphorePermit>> {
-        let BulkMessage::Frame { bytes, .. } = message else { return Some(None) };
+        let (BulkMessage::Frame { bytes, .. } | BulkMessage::Chunk { bytes, .. }) = message else { return Some(None) };
         let bytes = u32::try_from(bytes.len().min(BULK_INBOX_BYTES_MAX)).ok()?;
         Arc::clone(&self.room).acquire_many_owned(bytes).await.ok().map(Some)
     }

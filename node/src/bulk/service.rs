@@ -392,7 +392,9 @@ impl Service {
                 self.tell_node(BulkEvent::Complete { pack, wan_bytes, lan_bytes });
             }
             NamedOutput::Meet { node } => {
-                if self.suggested.len() < BULK_NEIGHBOURS_MAX {
+                // A neighbour may name anybody; only members whose address is known can be met.
+                let is_known = self.records.iter().any(|record| record.node == node);
+                if is_known && self.suggested.len() < BULK_NEIGHBOURS_MAX {
                     self.suggested.insert(node);
                     self.dial_due();
                 }

@@ -180,7 +180,10 @@ async fn in_a_site(node: &Node, names: &Names, members: Vec<NodeId>) -> Vec<Pack
         let asked = stream::iter(asks).map(|member| async move {
             let request = node.mesh.request(member, ControlRequest::Account(pack));
             match timeout(PATIENCE, request).await {
-                Ok(Ok(ControlAnswer::Account(lines))) => (member, Some(lines)),
+                Ok(Ok(ControlAnswer::Account(mut lines))) => {
+                    lines.truncate(ACCOUNT_LINES_MAX);
+                    (member, Some(lines))
+                }
                 _ => (member, None),
             }
         });
@@ -244,7 +247,8 @@ fn from_members(
     line.sort_by(|a, b| a.to.cmp(&b.to));
     inside.sort_by(|a, b| (&a.to, &a.from).cmp(&(&b.to, &b.from)));
     unanswered.sort();
-    let wan_bytes = line.iter().map(|entry| entry.bytes).sum();
+    // A member may say anything.
+    let wan_bytes = line.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
     PackAccount { line, inside, unanswered, ..summary(site, pack, named, wan_bytes) }
 }
 

@@ -3,8 +3,7 @@
 //! The members stand on `degree / 2` rings, on each at a place that follows from the site's seed, the ring's number and
 //! their identity; a member's neighbours are those before and after it on every ring. The union of random rings is a
 //! random graph of even degree: it is connected, its diameter grows with the logarithm of the members, and rarest first
-//! over ten of its neighbours spreads within a tenth of the bound (issue of the bounded view: a test below the swarm's
-//! `spread_tests` measures it). Who joins or leaves changes two neighbours of its own neighbours only, and two members
+//! over ten of its neighbours spreads within a tenth of the bound (measured by `simulations/tests/spread.rs`). Who joins or leaves changes two neighbours of its own neighbours only, and two members
 //! whose lists of members differ a little compute almost the same graph.
 use crate::ids::{Hash, NodeId};
 
@@ -61,11 +60,10 @@ pub fn neighbours(members: &[NodeId], seed: &Hash, degree: usize) -> Vec<Vec<u32
             chosen[circle[at].1].extend([before as u32, after as u32]);
         }
     }
-    for (own, list) in chosen.iter_mut().enumerate() {
+    for list in &mut chosen {
         list.truncate(degree);
         list.sort_unstable_by_key(|index| members[*index as usize]);
         list.dedup();
-        list.retain(|other| *other as usize != own);
     }
     chosen
 }

@@ -117,7 +117,7 @@ pub(super) struct PackState {
     pub shown: Bitmap,
     /// Withheld frames that no neighbour is known to have and that are still to be pushed.
     pub to_push: Bitmap,
-    /// Frames that are here as raw chunks only; empty: none.
+    /// Frames that are here as raw chunks only; `None`: there are none.
     pub raw: Option<Box<Bitmap>>,
     /// Words of one bitmap.
     pub words: usize,

@@ -4,8 +4,8 @@ use std::io::Write;
 use super::{
     ReadAt,
     error::PatchError,
-    header::{PatchHeader, StreamName},
-    stream::StreamReader,
+    header::{PatchHeader, StreamCoding, StreamName},
+    stream::{Preset, StreamReader},
 };
 use crate::{
     content::image::ImageHasher,
@@ -54,7 +54,16 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
             return Err(PatchError::BaseLength { wanted: header.base_length, found: base.length() });
         }
         let preset = self.preset(base)?;
-        let extras = self.stream(StreamName::Extras, Some(&preset))?;
+        let kept;
+        let extras = if header.stream(StreamName::Extras).coding == StreamCoding::Zstd {
+            kept = preset;
+            self.stream(StreamName::Extras, Preset::Lent(&kept))?
+        } else {
+            // The decoder has made a copy; with this one as well the bound of memory would not hold.
+            let reader = self.stream(StreamName::Extras, Preset::Copied(&preset))?;
+            drop(preset);
+            reader
+        };
         let mut run = Run {
             base,
             position: 0,
@@ -66,11 +75,11 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
             },
             buffer: vec![0; PATCH_BUFFER_BYTES],
             addends: vec![0; PATCH_BUFFER_BYTES],
-            copies: self.stream(StreamName::Copies, None)?,
-            difference_lengths: self.stream(StreamName::DifferenceLengths, None)?,
-            extra_lengths: self.stream(StreamName::ExtraLengths, None)?,
-            seeks: self.stream(StreamName::Seeks, None)?,
-            differences: self.stream(StreamName::Differences, None)?,
+            copies: self.stream(StreamName::Copies, Preset::None)?,
+            difference_lengths: self.stream(StreamName::DifferenceLengths, Preset::None)?,
+            extra_lengths: self.stream(StreamName::ExtraLengths, Preset::None)?,
+            seeks: self.stream(StreamName::Seeks, Preset::None)?,
+            differences: self.stream(StreamName::Differences, Preset::None)?,
             extras,
         };
         let mut is_first = true;
@@ -92,7 +101,7 @@ impl<'a, P: ReadAt + ?Sized> Patch<'a, P> {
         Ok(preset)
     }
 
-    fn stream<'s>(&'s self, name: StreamName, preset: Option<&'s [u8]>) -> Result<StreamReader<'s, P>, PatchError> {
+    fn stream<'s>(&'s self, name: StreamName, preset: Preset<'s, '_>) -> Result<StreamReader<'s, P>, PatchError> {
         let before = self.header.streams[..name as usize].iter().map(|stream| stream.coded_length).sum::<u64>();
         StreamReader::new(name, self.header.stream(name), self.bytes, self.header_length + before, preset)
     }

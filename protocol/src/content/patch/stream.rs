@@ -47,6 +47,34 @@ impl<P: ReadAt + ?Sized> Read for Section<'_, P> {
     }
 }
 
+/// What a decoder is primed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Preset<'a, 'c> {
+    /// Nothing.
+    None,
+    /// Bytes that stay as long as the decoder; zstd takes these only.
+    Lent(&'a [u8]),
+    /// Bytes of which the decoder makes a copy.
+    Copied(&'c [u8]),
+}
+
+impl<'a> Preset<'a, '_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Lent(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    fn lent(self) -> &'a [u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::None | Self::Copied(_) => &[],
+        }
+    }
+}
+
 enum Decoder<'a, P: ReadAt + ?Sized> {
     Stored(BufReader<Section<'a, P>>),
     Lzma2(Box<BufReader<Lzma2Reader<BufReader<Section<'a, P>>>>>),
@@ -66,19 +94,20 @@ impl<'a, P: ReadAt + ?Sized> StreamReader<'a, P> {
         entry: &StreamEntry,
         patch: &'a P,
         at: u64,
-        preset: Option<&'a [u8]>,
+        preset: Preset<'a, '_>,
     ) -> Result<Self, PatchError> {
         let section = Section { source: patch, at, end: at + entry.coded_length };
         let section = BufReader::with_capacity(READ_BYTES, section);
         let decoder = match entry.coding {
             StreamCoding::Stored => Decoder::Stored(section),
             StreamCoding::Lzma2 => {
-                let window = window_bytes(name, entry.raw_length, preset.map_or(0, |preset| preset.len() as u64));
-                let reader = Lzma2Reader::new(section, window, preset.filter(|preset| !preset.is_empty()));
+                let preset = preset.bytes();
+                let window = window_bytes(name, entry.raw_length, preset.len() as u64);
+                let reader = Lzma2Reader::new(section, window, Some(preset).filter(|preset| !preset.is_empty()));
                 Decoder::Lzma2(Box::new(BufReader::with_capacity(READ_BYTES, reader)))
             }
             StreamCoding::Zstd => {
-                let made = zstd::stream::read::Decoder::with_ref_prefix(section, preset.unwrap_or_default());
+                let made = zstd::stream::read::Decoder::with_ref_prefix(section, preset.lent());
                 let made = made.and_then(|mut reader| reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| reader));
                 let reader = made.map_err(|error| PatchError::Stream { stream: name, reason: error.to_string() })?;
                 Decoder::Zstd(Box::new(BufReader::with_capacity(READ_BYTES, reader.single_frame())))
