@@ -23,9 +23,9 @@ pub const PAYLOAD_RAW_BYTES_MAX: u64 = 8 << 30;
 pub const DECODER_BYTES_MAX: usize = 128 << 20;
 /// Most chunks in one manifest.
 pub const MANIFEST_CHUNKS_MAX: usize = 65_536;
-/// Chunks of images below 64 MiB, in bytes.
+/// Chunks of images below 512 MiB, in bytes.
 pub const CHUNK_BYTES_SMALL: usize = 64 << 10;
-/// Chunks of images below 256 MiB, in bytes.
+/// Chunks of images below 1 GiB, in bytes.
 pub const CHUNK_BYTES_MEDIUM: usize = 128 << 10;
 /// Chunks of longer images, in bytes.
 pub const CHUNK_BYTES_LARGE: usize = 256 << 10;

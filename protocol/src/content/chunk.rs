@@ -21,12 +21,12 @@ pub struct ChunkEntry {
 
 /// The chunk length for an image of `raw_length` bytes, in bytes.
 ///
-/// Short chunks spread faster, long ones cost less bookkeeping: 64 KiB for small images, 256 KiB from 256 MiB on
-/// (DESIGN.md, spread), doubled until the manifest stays within its bound.
+/// Short chunks spread faster, long ones cost less bookkeeping: 64 KiB below 512 MiB, 256 KiB from 1 GiB on
+/// (`docs/src/decisions/spread-tuning.md`), doubled until the manifest stays within its bound.
 pub fn chunk_bytes_for(raw_length: u64) -> usize {
     let mut length = match raw_length {
-        0..0x400_0000 => CHUNK_BYTES_SMALL,
-        0x400_0000..0x1000_0000 => CHUNK_BYTES_MEDIUM,
+        0..0x2000_0000 => CHUNK_BYTES_SMALL,
+        0x2000_0000..0x4000_0000 => CHUNK_BYTES_MEDIUM,
         _ => CHUNK_BYTES_LARGE,
     };
     while length < CHUNK_BYTES_MAX && raw_length.div_ceil(length as u64) > MANIFEST_CHUNKS_MAX as u64 {
@@ -42,8 +42,9 @@ mod tests {
     #[test]
     fn chunks_grow_with_the_image_until_the_manifest_fits() {
         assert_eq!(chunk_bytes_for(1), 64 << 10);
-        assert_eq!(chunk_bytes_for(64 << 20), 128 << 10);
-        assert_eq!(chunk_bytes_for(256 << 20), 256 << 10);
+        assert_eq!(chunk_bytes_for((512 << 20) - 1), 64 << 10);
+        assert_eq!(chunk_bytes_for(512 << 20), 128 << 10);
+        assert_eq!(chunk_bytes_for(1 << 30), 256 << 10);
         assert_eq!(chunk_bytes_for(17 << 30), 512 << 10);
         assert_eq!(chunk_bytes_for(u64::MAX), CHUNK_BYTES_MAX);
     }
