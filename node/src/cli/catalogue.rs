@@ -160,7 +160,7 @@ fn list(look: &Look) -> Result<ExitCode> {
         println!("{:#}", serde_json::to_value(&catalogue)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("catalogue version {}, {} packages", catalogue.version, catalogue.packages.len());
+    println!("catalogue version {}, packages: {}", catalogue.version, catalogue.packages.len());
     for Package { definition, payload } in &catalogue.packages {
         println!(
             "{:<28} {:<16} {:<12} {:>12} bytes  {}",
