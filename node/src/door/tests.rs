@@ -158,7 +158,7 @@ async fn what_is_no_begin_request_is_refused_with_the_reason() {
         ("transfer-encoding: chunked\r\n".to_owned(), &chunked),
     ] {
         let said = door.say(&posted("/begin", &headers, body)).await;
-        assert!(said.contains("400") && !said.contains("no signed begin"), "{headers}: {said}");
+        assert!(said.starts_with("HTTP/1.1 4") && !said.contains("no signed begin"), "{headers}: {said}");
     }
     for head in ["\u{16}\u{3}garbage\r\n\r\n".to_owned(), format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20))] {
         let mut stream = door.tls().await;
