@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Makes the Debian that every machine of the lab stands on, once, and prints where it is.
+# Makes the Debian that machines of the lab stand on, once, and prints where it is.
+#
+# usage: base.sh [PACKAGE...]   PACKAGE: more than every machine has, such as systemd
 #
 # The cache is named by the release and by what goes into it; an interrupted build leaves none.
 # The mirror is the first one that this computer's apt uses, through apt's proxy if there is one.
@@ -10,6 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # What a small server has anyway, and what the survey and the packages that tests install lean on.
 packages=adduser,ca-certificates,init-system-helpers,iproute2,libxml2-utils,procps
+for package in "$@"; do packages+=,$package; done
 
 release() {
   # shellcheck source=/dev/null

@@ -2,13 +2,13 @@
 # Process 1 of a machine of the lab: mounts its root and waits. Called by lib/machine.sh in new
 # namespaces; what it mounts goes with them.
 #
-# usage: machine-init.sh NAME ROOT BASE SHARED READY BINDS
+# usage: machine-init.sh NAME ROOT BASE SHARED READY BINDS [systemd]
 #   ROOT   directory with upper, work and merged, or empty: the root of this computer
 #   READY  file that gets this process's number, as seen from outside, when all is mounted
 #   BINDS  directory of files, each with a line "source target mode"
 set -euo pipefail
 
-name=$1 root=$2 base=$3 shared=$4 ready=$5 binds=$6
+name=$1 root=$2 base=$3 shared=$4 ready=$5 binds=$6 init=${7:-}
 
 # The old /proc still belongs to the outer process namespace.
 read -r outer _ </proc/self/stat
@@ -69,9 +69,24 @@ mkdir -p "$merged/run/lock" "$merged$shared"
 mount --bind "$shared" "$merged$shared"
 bind_all "$merged"
 
+# The machine's own systemd, as in a container: it leaves the kernel's settings and devices to this computer.
+prepare_systemd() {
+  local unit
+  mount -t cgroup2 cgroup2 "$merged/sys/fs/cgroup"
+  mkdir -p "$merged/etc/systemd/system"
+  for unit in systemd-sysctl.service systemd-modules-load.service systemd-udevd.service \
+    systemd-udev-trigger.service sys-kernel-debug.mount sys-kernel-tracing.mount getty.target; do
+    ln -sf /dev/null "$merged/etc/systemd/system/$unit"
+  done
+}
+if [[ $init == systemd ]]; then prepare_systemd; fi
+
 cd "$merged"
 pivot_root . .
 umount -l .
 echo "$outer" >&9
 exec 9>&-
+if [[ $init == systemd ]]; then
+  exec chroot . /usr/bin/env -i container=lab /lib/systemd/systemd --log-target=console --log-level=notice
+fi
 exec chroot . /bin/sh -c "$idle"

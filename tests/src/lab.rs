@@ -30,6 +30,8 @@ pub struct Options {
     pub table_rows: usize,
     /// Paths of this computer and where each root shows them, read-only.
     pub binds: Vec<(PathBuf, PathBuf)>,
+    /// Machines that boot systemd.
+    pub systemd: Vec<String>,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             roots: true,
             table_rows: 64,
             binds: Vec::new(),
+            systemd: Vec::new(),
         }
     }
 }
@@ -192,6 +195,7 @@ impl Lab {
         for (source, target) in &options.binds {
             arguments.push(format!("--bind={}:{}", source.display(), target.display()));
         }
+        arguments.extend(options.systemd.iter().map(|machine| format!("--systemd={machine}")));
         run(&options.id, &arguments)?;
         let facts = parse(&run(&options.id, ["facts"])?, "facts")?;
         Ok(Self { id: options.id.clone(), facts })

@@ -14,3 +14,4 @@ pub mod observed;
 pub mod payload;
 pub mod punctuality;
 pub mod site;
+pub mod systemd;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// A module for the hosts of a cluster that needs no systemd, which no machine of the lab has.
+/// A module for the hosts of a cluster that needs no systemd, which few machines of the lab have.
 const CLUSTER_MODULE: &str = r#"
 [[modules]]
 name = "cluster"

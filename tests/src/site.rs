@@ -114,6 +114,12 @@ impl Site {
         &self.lab
     }
 
+    /// The owner's public key.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
     /// A path in headquarters' directory, which the site does not see.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

@@ -147,15 +147,19 @@ pub fn systemd_reload(output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
 /// # Errors
 /// systemd refuses.
 pub fn systemd_restore(unit: &str, active: bool, enabled: bool, output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
-    let is_active = systemctl_says(&["is-active", "--quiet", unit]);
+    let mut state = String::new();
+    systemctl(&["show", "--property=ActiveState", "--value", unit], &mut |line| line.trim().clone_into(&mut state))?;
     let is_enabled = systemctl_says(&["is-enabled", "--quiet", unit]);
-    if is_active && !active {
+    if !active && state != "inactive" {
+        // Also what waits for its next start, which systemd would go on trying, and what has failed, of which it would tell
+        // for ever.
         systemctl(&["stop", unit], output)?;
+        systemctl_says(&["reset-failed", unit]);
     }
     if is_enabled != enabled {
         systemctl(&[if enabled { "enable" } else { "disable" }, unit], output)?;
     }
-    if active && !is_active {
+    if active && state != "active" {
         systemctl(&["start", unit], output)?;
     }
     Ok(())

@@ -23,21 +23,48 @@ init_of() {
   echo "$init"
 }
 
+# Where this computer keeps the second version of control groups, which systemd needs.
+cgroup_top() { awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts; }
+
+cgroup_of() { echo "$(cgroup_top)/branchline-lab-$LAB_ID-$1"; }
+
+runs_systemd() { [[ " ${SYSTEMD:-} " == *" $1 "* ]]; }
+
 # Starts a machine's init; its namespaces are ready when boot_finished succeeds.
 boot() {
-  local name=$1 directory root=""
+  local name=$1 directory root="" base=${BASE:-} init="" cgroup="" namespaces=()
   directory=$(machine_directory "$name")
   mkdir -p "$directory/processes"
   rm -f "$directory"/init.* "$directory"/processes/*.{pid,outer,status}
   if [[ $ROOTS == yes && $name != headquarters && $name != router ]]; then
     root=$LAB_RUN/roots/$name
   fi
+  if runs_systemd "$name"; then
+    # Its control groups hang below one of its own, so that it never meets those of this computer.
+    init=systemd base=$BASE_SYSTEMD cgroup=$(cgroup_of "$name") namespaces=(--cgroup)
+    mkdir -p "$cgroup"
+  fi
   : >"$directory/init.pid"
-  setsid nsenter --net="/run/netns/$(namespace "$name")" -- \
-    unshare --mount --uts --ipc --pid --fork --kill-child --propagation private -- \
-    bash "$LAB_SOURCE/machine-init.sh" "$name" "$root" "${BASE:-}" "$LAB_SHARED" \
-    "$directory/init.pid" "$LAB_RUN/binds" </dev/null >"$directory/init.log" 2>&1 &
+  # shellcheck disable=SC2016  # for the shell that is started
+  setsid bash -c 'if [[ -n $1 ]]; then echo $$ >"$1/cgroup.procs"; fi; shift; exec "$@"' boot "$cgroup" \
+    nsenter --net="/run/netns/$(namespace "$name")" -- \
+    unshare --mount --uts --ipc --pid "${namespaces[@]}" --fork --kill-child --propagation private -- \
+    bash "$LAB_SOURCE/machine-init.sh" "$name" "$root" "$base" "$LAB_SHARED" \
+    "$directory/init.pid" "$LAB_RUN/binds" "$init" </dev/null >"$directory/init.log" 2>&1 &
 }
+
+# Removes the control groups of machines that are off.
+remove_cgroups() {
+  local top group
+  top=$(cgroup_top)
+  for group in "$top"/branchline-lab-"$LAB_ID"-*; do
+    [[ -d $group ]] || continue
+    poll 10 cgroup_is_empty "$group" || die "processes in $group do not end"
+    find "$group" -depth -type d -exec rmdir {} +
+  done
+}
+
+cgroup_is_empty() { grep -qx 'populated 0' "$1/cgroup.events"; }
 
 booted() { [[ -s $(machine_directory "$1")/init.pid ]]; }
 
