@@ -199,8 +199,12 @@ pub fn tree(root: &Path) -> Result<Vec<(PathBuf, String)>> {
             } else if kind.is_symlink() {
                 found.push((path.clone(), format!("-> {}", std::fs::read_link(&path)?.display())));
             } else if kind.is_file() {
-                let content = branchline_protocol::ids::Hash::of(&std::fs::read(&path)?);
-                found.push((path, content.to_string()));
+                match std::fs::read(&path) {
+                    Ok(content) => found.push((path, branchline_protocol::ids::Hash::of(&content).to_string())),
+                    // A file that is replaced at this moment had another name for a while.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+                }
             }
         }
     }

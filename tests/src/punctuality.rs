@@ -23,12 +23,14 @@ impl Punctuality {
         let seen = Arc::clone(&ends);
         let naps = spawn(move || {
             let mut late = Vec::new();
-            while !seen.load(Ordering::Relaxed) {
+            loop {
                 let begun = Instant::now();
                 sleep(NAP);
                 late.push(begun.elapsed().saturating_sub(NAP));
+                if seen.load(Ordering::Relaxed) {
+                    return late;
+                }
             }
-            late
         });
         Self { ends, naps }
     }

@@ -40,6 +40,8 @@ fn lab_crashes() -> Result<()> {
     let outside: BTreeSet<_> = inbound.iter().map(|mapping| mapping.global.clone()).collect();
     let told: BTreeSet<_> = sessions.into_iter().filter_map(|session| session.mapped).collect();
     assert_eq!((inbound.len(), inside.len(), &outside), (4, 4, &told), "{inbound:?}");
+    let rows = site.lab().nat_table()?.snmp.context("the router tells no rows")?;
+    assert!(rows.len() == 4 && rows.iter().all(|row| row.status == "active"), "{rows:?}");
     println!("four mappings, none doubled: {outside:?}");
     Ok(())
 }

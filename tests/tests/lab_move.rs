@@ -38,7 +38,9 @@ fn move_the_role(site: &Site) -> Result<()> {
     let seat = site.path("new.seat").display().to_string();
     std::fs::write(&seat, site.node(NEW_STATION, &["identity", "--json"])?)?;
     let bundle = site.path("bundle").display().to_string();
-    println!("the role moves after {} of {length} bytes", sent()?);
+    let at = sent()?;
+    println!("the role moves after {at} of {length} bytes");
+    ensure!(at < length, "too late for a move in the middle: {at} of {length} bytes");
     site.command(&["charter", "move", "--bundle", &bundle, "--station", &seat])?;
     site.headquarters(&["charter", "take", &site.charter().display().to_string()]).map(drop)
 }

@@ -32,7 +32,7 @@ fn lab_systemd() -> Result<()> {
     options.lab.systemd = vec![GOOD.to_owned(), BAD.to_owned()];
     let site = Site::up(&options)?;
     for host in [GOOD, BAD] {
-        site.wait_until(30, &format!("systemd on {host} has booted"), || {
+        site.wait_until(120, &format!("systemd on {host} has booted"), || {
             Ok(site.systemctl_says(host, &["is-system-running"])? == "running")
         })?;
     }

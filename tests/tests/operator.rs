@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -56,8 +57,12 @@ fn plans_without_a_trace(demo: &KeptDemo) -> Result<Option<Value>> {
 /// R62: the station shows what it would do for any host, group or choice of hosts; it is what it did, and looking leaves
 /// no trace.
 fn plans_are_shown_and_change_nothing(demo: &KeptDemo, hosts: usize) -> Result<()> {
-    let plans = (0..10).find_map(|_| plans_without_a_trace(demo).transpose());
-    let plans = plans.context("the station's files or sessions change with every plan")??;
+    let plans = RefCell::new(None);
+    demo.wait_until(60, "nothing changes while plans are shown", || {
+        *plans.borrow_mut() = plans_without_a_trace(demo)?;
+        Ok(plans.borrow().is_some())
+    })?;
+    let plans = plans.into_inner().context("no plans")?;
     ensure!(names(&plans).len() == hosts && plans["summary"]["planned"] == hosts, "{plans}");
     let sessions: Value = demo.json("station", &["sessions", "list"])?;
     for session in sessions.as_array().context("no list of sessions")? {

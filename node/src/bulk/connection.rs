@@ -113,7 +113,13 @@ pub(super) fn judge(documents: &Documents, peer: NodeId, hello: &Hello) -> Resul
         return Err(Refusal::new(RefusalKind::Malformed, reason));
     }
     let hello = Hello { versions: CONTROL_VERSIONS, ..hello.clone() };
-    Ok(documents.admit(peer, &hello, wall_time())?.site)
+    let wall = wall_time();
+    let admission = documents.admit(peer, &hello, wall)?;
+    if !admission.holds_at(wall) {
+        let reason = format!("the membership of {peer} expired; the station renews it on the control plane");
+        return Err(Refusal::new(RefusalKind::NotAMember, reason));
+    }
+    Ok(admission.site)
 }
 
 /// Where the two ends of a connection stand to each other (R70: LAN only if both addresses lie in the prefixes).

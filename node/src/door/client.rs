@@ -144,7 +144,11 @@ impl DoorClient {
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         match timeout(PATIENCE, connecting).await {
             Err(_) => Err(DoorError::Unreachable { door: self.door, reason: "no TLS answer in time".to_owned() }),
-            Ok(Err(error)) => Err(other(error.to_string())),
+            // What TLS itself refuses is another door; a connection that was closed may be a door with no place free.
+            Ok(Err(error)) if error.get_ref().is_some_and(|source| source.is::<rustls::Error>()) => {
+                Err(other(error.to_string()))
+            }
+            Ok(Err(error)) => Err(DoorError::Unreachable { door: self.door, reason: error.to_string() }),
             Ok(Ok(stream)) => Ok(stream),
         }
     }

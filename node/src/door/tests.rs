@@ -22,7 +22,8 @@ use crate::config::{DoorCertificate, Home};
 
 const SCRIPT: &str = "#!/bin/sh\necho survey\n";
 const TOOL_BYTES: usize = 64 << 20;
-const SHORT: Duration = Duration::from_millis(400);
+/// The limit that a test is about; a busy computer must not reach it by itself.
+const SHORT: Duration = Duration::from_secs(2);
 /// Longer than any of the door's limits here, shorter than a test may take.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -47,7 +48,7 @@ async fn open(limits: DoorLimits) -> Opened {
 }
 
 fn limits() -> DoorLimits {
-    DoorLimits { patience: SHORT, ..DoorLimits::default() }
+    DoorLimits { patience: LONG, ..DoorLimits::default() }
 }
 
 impl Opened {
@@ -171,7 +172,7 @@ async fn what_is_no_begin_request_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn the_stations_answer_comes_back_and_its_silence_is_busy() {
-    let mut door = open(limits()).await;
+    let mut door = open(DoorLimits { patience: SHORT, ..limits() }).await;
     let client = door.client.clone();
     let asking = tokio::spawn(async move { client.begin(&request()).await });
     let inquiry = door.inquiries.recv().await.unwrap();
@@ -191,30 +192,31 @@ async fn the_stations_answer_comes_back_and_its_silence_is_busy() {
 #[tokio::test]
 async fn more_than_the_station_takes_are_told_to_come_again() {
     let door = open(DoorLimits { patience: LONG, connections: 200, connections_of_one_address: 200, ..limits() }).await;
-    let asking = (0..80).map(|_| {
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..80 {
         let client = door.client.clone();
-        tokio::spawn(async move { timeout(Duration::from_secs(5), client.begin(&request())).await })
-    });
-    let mut busy = 0;
-    for asked in asking.collect::<Vec<_>>() {
-        // The others wait for the station, which does not look after its queue here.
-        if let Ok(Err(DoorError::Refused(said))) = asked.await.unwrap() {
-            assert_eq!(said.kind, RefusalKind::Busy);
-            busy += 1;
+        asking.spawn(async move { client.begin(&request()).await });
+    }
+    for _ in 0..80 - 64 {
+        match timeout(LONG, asking.join_next()).await.expect("fewer are told than the queue has no place for") {
+            Some(Ok(Err(DoorError::Refused(said)))) => assert_eq!(said.kind, RefusalKind::Busy),
+            other => panic!("{other:?}"),
         }
     }
-    assert_eq!(busy, 80 - 64, "as many wait as the queue has places");
+    // The others wait for the station, which does not look after its queue here.
+    let one_more = timeout(Duration::from_millis(300), asking.join_next()).await;
+    assert!(one_more.is_err(), "more than the queue has places for are told: {one_more:?}");
 }
 
 #[tokio::test]
 async fn whoever_is_silent_is_cut_after_the_time_limit() {
-    let mut door = open(limits()).await;
+    let mut door = open(DoorLimits { patience: SHORT, ..limits() }).await;
     let half_head = "GET /survey.sh HTTP/1.1\r\nhost: do".to_owned();
     let half_body = String::from_utf8(posted("/begin", "content-length: 900\r\n", "{\"body\":")).unwrap();
     let served = "GET /survey.sh HTTP/1.1\r\nhost: door\r\n\r\n".to_owned();
     let say_nothing = String::new();
     for (said, answer) in
-        [(say_nothing, ""), (half_head, ""), (half_body, "is sent within 0 s"), (served, "echo survey")]
+        [(say_nothing, ""), (half_head, ""), (half_body, "is sent within 2 s"), (served, "echo survey")]
     {
         let mut stream = door.tls().await;
         let started = Instant::now();
@@ -222,13 +224,13 @@ async fn whoever_is_silent_is_cut_after_the_time_limit() {
         let heard = rest(&mut stream).await;
         let took = started.elapsed();
         assert!(heard.contains(answer), "{said:?}: {heard}");
-        assert!(took >= SHORT * 9 / 10 && took < SHORT * 10, "{said:?}: cut after {took:?}");
+        assert!(took >= SHORT * 9 / 10 && took < LONG, "{said:?}: cut after {took:?}");
     }
     // Before TLS: not a byte.
     let mut stream = door.tcp([127, 0, 0, 1]).await;
     let (started, mut nothing) = (Instant::now(), Vec::new());
     let _ = timeout(LONG, stream.read_to_end(&mut nothing)).await.expect("the door leaves the connection open");
-    assert!(nothing.is_empty() && started.elapsed() < SHORT * 10);
+    assert!(nothing.is_empty() && started.elapsed() < LONG);
     door.station_heard_nothing();
 }
 
@@ -265,29 +267,29 @@ async fn one_address_cannot_shut_the_door_for_others() {
 
 #[tokio::test]
 async fn beyond_the_bound_connections_wait_and_are_served_when_silent_ones_are_cut() {
-    let bounds = DoorLimits { connections: 4, connections_of_one_address: 2, patience: SHORT * 3, ..limits() };
+    let bounds = DoorLimits { connections: 4, connections_of_one_address: 2, patience: SHORT, ..limits() };
     let door = open(bounds).await;
+    let started = Instant::now();
     let mut held = Vec::new();
     for last in 2..4 {
         for _ in 0..2 {
             held.push(door.tcp([127, 0, 0, last]).await);
         }
     }
-    let started = Instant::now();
     assert_eq!(door.client.get("/survey.sh").await.unwrap(), SCRIPT);
     let waited = started.elapsed();
-    assert!(waited >= SHORT * 2, "all places were taken, and it was served after {waited:?}");
+    assert!(waited >= SHORT * 9 / 10, "all places were taken, and it was served after {waited:?}");
 }
 
 #[tokio::test]
 async fn whoever_takes_the_tool_and_does_not_read_it_is_cut_at_the_end_of_its_life() {
-    let bounds = DoorLimits { connections: 1, life: SHORT * 3, patience: SHORT * 100, ..limits() };
+    let bounds = DoorLimits { connections: 1, life: SHORT, patience: LONG, ..limits() };
     let door = open(bounds).await;
+    let started = Instant::now();
     let mut idle = door.tls().await;
     idle.write_all(b"GET /install-tool HTTP/1.1\r\nhost: door\r\n\r\n").await.unwrap();
-    let started = Instant::now();
     assert_eq!(door.client.get("/survey.sh").await.unwrap(), SCRIPT, "the only place is free again");
-    assert!(started.elapsed() >= SHORT, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= SHORT * 9 / 10, "{:?}", started.elapsed());
     let heard = rest(&mut idle).await;
     assert!(heard.len() < TOOL_BYTES, "it was cut before the end");
 }

@@ -12,7 +12,7 @@ use branchline_protocol::{
     rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
-    wire::control::{CONTROL_VERSIONS, DocumentKind, DocumentVersions, Hello},
+    wire::control::{CONTROL_VERSIONS, ControlRequest, DocumentKind, DocumentVersions, Hello},
 };
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,47 @@ pub struct SiteState {
 }
 
 impl SiteState {
+    /// Takes a document in the JSON text of its signed form. `true`: it was newer.
+    fn take(&mut self, kind: DocumentKind, json: &[u8], wall: UnixSeconds) -> Result<bool, Refusal> {
+        fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
+            serde_json::from_slice(json)
+                .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("the document cannot be read: {error}")))
+        }
+        match kind {
+            DocumentKind::Charter => self.authority.take_charter(read(json)?),
+            DocumentKind::Revocations => {
+                let signed: Signed<Revocations> = read(json)?;
+                self.authority.take_revocations(signed)
+            }
+            DocumentKind::Catalogue => {
+                let signed: Signed<Catalogue> = read(json)?;
+                let before = self.memory.catalogue();
+                self.memory.accept_catalogue(self.authority.charter(), &signed, wall)?;
+                let newer = self.memory.catalogue() != before || self.catalogue.is_none();
+                self.catalogue = Some(signed);
+                Ok(newer)
+            }
+            DocumentKind::Policy => {
+                let signed: Signed<SitePolicy> = read(json)?;
+                let before = self.memory.policy();
+                self.memory.accept_policy(self.authority.charter(), &signed, wall)?;
+                let newer = self.memory.policy() != before || self.policy.is_none();
+                self.policy = Some(signed);
+                Ok(newer)
+            }
+            DocumentKind::Bandwidth => {
+                let signed: Signed<BandwidthRules> = read(json)?;
+                let before = self.memory.bandwidth();
+                let rules = self.memory.accept_bandwidth(self.authority.charter(), &signed, wall)?;
+                Zone::named(&rules.time_zone, wall)
+                    .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("{error:#}")))?;
+                let newer = self.memory.bandwidth() != before || self.bandwidth.is_none();
+                self.bandwidth = Some(signed);
+                Ok(newer)
+            }
+        }
+    }
+
     /// A site of which only the charter is known.
     pub fn new(authority: Authority, membership: Option<Signed<Membership>>) -> Self {
         Self { authority, membership, catalogue: None, policy: None, bandwidth: None, memory: <_>::default() }
@@ -88,6 +129,21 @@ pub struct Admission {
     pub machine_identifier: String,
     /// What it holds.
     pub documents: DocumentVersions,
+    /// When its membership ends; `None` for who needs none. A renewed one comes with another hello. At the station it may
+    /// have ended: then it is for nothing but the renewal.
+    pub membership_ends_at: Option<UnixSeconds>,
+}
+
+impl Admission {
+    /// Whether it still holds: connections outlive memberships (R50a).
+    pub fn holds_at(&self, wall: UnixSeconds) -> bool {
+        self.membership_ends_at.is_none_or(|end| wall < end)
+    }
+
+    /// Whether it holds for a request: one that has ended is good for its renewal only.
+    pub fn holds_for(&self, request: Option<&ControlRequest>, wall: UnixSeconds) -> bool {
+        matches!(request, Some(ControlRequest::RenewMembership)) || self.holds_at(wall)
+    }
 }
 
 struct State {
@@ -211,43 +267,21 @@ impl Documents {
     /// # Errors
     /// It does not hold, is older, or the disk fails.
     pub fn take(&self, site: &SiteName, kind: DocumentKind, json: &[u8], wall: UnixSeconds) -> Result<bool> {
-        fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
-            serde_json::from_slice(json)
-                .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("the document cannot be read: {error}")))
-        }
-        self.change(site, |state| match kind {
-            DocumentKind::Charter => state.authority.take_charter(read(json)?),
-            DocumentKind::Revocations => {
-                let signed: Signed<Revocations> = read(json)?;
-                state.authority.take_revocations(signed)
-            }
-            DocumentKind::Catalogue => {
-                let signed: Signed<Catalogue> = read(json)?;
-                let before = state.memory.catalogue();
-                state.memory.accept_catalogue(state.authority.charter(), &signed, wall)?;
-                let newer = state.memory.catalogue() != before || state.catalogue.is_none();
-                state.catalogue = Some(signed);
-                Ok(newer)
-            }
-            DocumentKind::Policy => {
-                let signed: Signed<SitePolicy> = read(json)?;
-                let before = state.memory.policy();
-                state.memory.accept_policy(state.authority.charter(), &signed, wall)?;
-                let newer = state.memory.policy() != before || state.policy.is_none();
-                state.policy = Some(signed);
-                Ok(newer)
-            }
-            DocumentKind::Bandwidth => {
-                let signed: Signed<BandwidthRules> = read(json)?;
-                let before = state.memory.bandwidth();
-                let rules = state.memory.accept_bandwidth(state.authority.charter(), &signed, wall)?;
-                Zone::named(&rules.time_zone, wall)
-                    .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("{error:#}")))?;
-                let newer = state.memory.bandwidth() != before || state.bandwidth.is_none();
-                state.bandwidth = Some(signed);
-                Ok(newer)
-            }
-        })
+        self.change(site, |state| state.take(kind, json, wall))
+    }
+
+    /// Whether [`Self::take`] would succeed, and with which answer; changes nothing.
+    ///
+    /// # Errors
+    /// The document does not hold, or is older.
+    pub fn would_take(
+        &self,
+        site: &SiteName,
+        kind: DocumentKind,
+        json: &[u8],
+        wall: UnixSeconds,
+    ) -> Result<bool, Refusal> {
+        self.site(site).ok_or_else(|| unknown_site(site))?.take(kind, json, wall)
     }
 
     /// A document in the JSON text of its signed form.
@@ -302,8 +336,13 @@ impl Documents {
             Err(error) => return Err(as_refusal(&error)),
         }
         let authority = self.authority(&site).ok_or_else(|| unknown_site(&site))?;
-        let membership = authority.check_member(node, hello.membership.as_ref(), wall)?;
-        if let Some(membership) = membership
+        // A host that was off for longer than its membership lived must reach the station to renew it.
+        let membership = if authority.charter().station.node == self.node {
+            authority.check_membership(node, hello.membership.as_ref())?
+        } else {
+            authority.check_member(node, hello.membership.as_ref(), wall)?
+        };
+        if let Some(membership) = &membership
             && membership.machine_identifier != hello.machine_identifier
         {
             let reason = format!(
@@ -322,6 +361,7 @@ impl Documents {
             addresses: hello.addresses,
             machine_identifier: hello.machine_identifier.clone(),
             documents: hello.documents.clone(),
+            membership_ends_at: membership.map(|membership| membership.expires_at),
         })
     }
 

@@ -269,7 +269,8 @@ impl Service {
             }
             return;
         }
-        let Some(admission) = self.peers.get(&node).and_then(|peer| peer.admission.clone()) else {
+        let admission = self.peers.get(&node).and_then(|peer| peer.admission.clone());
+        let Some(admission) = admission.filter(|from| from.holds_for(request.as_ref().ok(), wall_time())) else {
             let refusal = Refusal::new(RefusalKind::NotAMember, "say hello first: nothing here is for non-members");
             let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));
             return;
@@ -457,9 +458,8 @@ impl Service {
         for node in late.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.disconnect(node);
         }
-        let (cut, stay) = self.refused.drain(..).partition(|(_, at)| *at <= now);
+        let (cut, stay): (Vec<_>, Vec<_>) = self.refused.drain(..).partition(|(_, at)| *at <= now);
         self.refused = stay;
-        let cut: Vec<(ConnectionId, Instant)> = cut;
         for (connection, _) in cut {
             self.swarm.close_connection(connection);
         }

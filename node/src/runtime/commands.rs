@@ -75,6 +75,9 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
             desk(node)?;
             let catalogue = std::fs::read_to_string(directory.join("catalogue.json"))
                 .with_context(|| format!("reading {}", directory.join("catalogue.json").display()))?;
+            // Nothing is stored for a catalogue that no site would take.
+            check_document(node, DocumentKind::Catalogue, &catalogue)
+                .with_context(|| format!("publishing {}", directory.join("catalogue.json").display()))?;
             let packs = node.packs.publish(&directory).await?;
             let taken = take_document(node, DocumentKind::Catalogue, &catalogue)?;
             Ok(json!({ "packs": packs, "catalogue_is_new": taken }))
@@ -342,16 +345,27 @@ async fn steer(
 
 /// Takes a document for every site that it fits: a catalogue for all, charter and policy for their own.
 fn take_document(node: &Node, kind: DocumentKind, json: &str) -> Result<Value> {
+    of_any_site(node, |site| node.documents.take(site, kind, json.as_bytes(), wall_time())).map(Value::Bool)
+}
+
+/// Whether a site would take the document; changes nothing.
+fn check_document(node: &Node, kind: DocumentKind, json: &str) -> Result<()> {
+    let check = |site: &SiteName| Ok(node.documents.would_take(site, kind, json.as_bytes(), wall_time())?);
+    of_any_site(node, check).map(drop)
+}
+
+/// Whether any site took something newer. What one refuses is an error only where none did.
+fn of_any_site(node: &Node, take: impl Fn(&SiteName) -> Result<bool>) -> Result<bool> {
     let mut taken = false;
     let mut refused = None;
     for site in node.documents.sites() {
-        match node.documents.take(&site, kind, json.as_bytes(), wall_time()) {
+        match take(&site) {
             Ok(newer) => taken |= newer,
             Err(error) => refused = refused.or(Some(error)),
         }
     }
     match refused {
         Some(error) if !taken => Err(error),
-        _ => Ok(Value::Bool(taken)),
+        _ => Ok(taken),
     }
 }

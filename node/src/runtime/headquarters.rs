@@ -1,5 +1,8 @@
 //! Headquarters' effects: answers, signatures, probes, targets.
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Result;
 use branchline_protocol::{
@@ -18,7 +21,7 @@ use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    notices::Notices,
+    notices::{Cause, Notices},
     probe,
     pump::{Effects, PumpHandle},
 };
@@ -52,6 +55,8 @@ pub struct HeadquartersEffects {
     exchanges: BTreeMap<u64, oneshot::Sender<ControlAnswer>>,
     commands: BTreeMap<u64, oneshot::Sender<Result<Vec<(SiteName, SessionId)>, Refusal>>>,
     notices: Notices,
+    /// Probes whose task runs: site, session and attempt.
+    probing: Arc<Mutex<BTreeSet<(SiteName, SessionId, u32)>>>,
 }
 
 enum Registration {
@@ -91,6 +96,7 @@ impl HeadquartersDesk {
             exchanges: BTreeMap::new(),
             commands: BTreeMap::new(),
             notices: notices.clone(),
+            probing: Arc::default(),
         };
         (Self { calls, handle, targets, notices }, effects)
     }
@@ -104,7 +110,8 @@ impl HeadquartersDesk {
         answer: oneshot::Sender<ControlAnswer>,
     ) {
         if let Err(refusal) = check_site_report(documents, from, &report) {
-            self.notices.add(format!("a report of {} for site {} is refused: {refusal}", from.node, report.site));
+            let text = format!("a report of {} for site {} is refused: {refusal}", from.node, report.site);
+            self.notices.add_of(Cause::Refused(from.node), text);
             let _ = answer.send(ControlAnswer::Refused(refusal));
             return;
         }
@@ -208,9 +215,16 @@ impl Effects<HeadquartersMachine> for HeadquartersEffects {
                 self.give_back(HeadquartersInput::GrantSigned { grant, signed });
             }
             HeadquartersOutput::Probe { site, request } => {
-                let (handle, key) = (self.handle.clone(), self.documents.key().clone());
+                // The wish is repeated while a probe waits for its turn; one of a session at a time is enough.
+                let wish = (site.clone(), request.session, request.attempt);
+                if !self.probing.lock().unwrap_or_else(PoisonError::into_inner).insert(wish.clone()) {
+                    return;
+                }
+                let (handle, key, probing) =
+                    (self.handle.clone(), self.documents.key().clone(), Arc::clone(&self.probing));
                 tokio::spawn(async move {
                     let result = probe::probe(site, &request).await;
+                    probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&wish);
                     let signed = Signed::sign(&result, &key);
                     handle.input(HeadquartersInput::ProbeDone { attempt: request.attempt, result, signed }).await;
                 });

@@ -330,7 +330,7 @@ async fn take_directive(node: &Node, from: &Admission, directive: Box<Directive>
             "the directive of {} is of epoch {}, but epoch {epoch} is the newest here, in which {} is station of site {}",
             from.node, directive.epoch, charter.station.node, charter.site
         );
-        node.notices.add(reason.clone());
+        node.notices.add_of(Cause::Refused(from.node), reason.clone());
         return refused(kind, reason);
     }
     match node.host() {

@@ -31,6 +31,8 @@ pub enum Cause {
     Happened,
     /// It is said again every minute as long as it is so.
     Repeats,
+    /// What this peer says is refused; of each peer the last one stays, so that nobody fills the list.
+    Refused(NodeId),
     /// This peer refuses this node.
     RefusedBy(NodeId),
     /// Something is wrong with the session of this host.
@@ -56,7 +58,7 @@ impl Notice {
         let since_said = now.since(self.said_at);
         match (self.cause, self.over_at) {
             (_, Some(over_at)) => now.since(over_at) >= OVER_LIFE,
-            (Cause::Happened, None) => since_said >= HAPPENED_LIFE,
+            (Cause::Happened | Cause::Refused(_), None) => since_said >= HAPPENED_LIFE,
             (Cause::Repeats, None) => since_said >= OVER_LIFE,
             _ => false,
         }
@@ -106,7 +108,8 @@ impl Notices {
         let text = cut(text);
         self.kept(now, |kept| {
             let before = kept.len();
-            kept.retain(|notice| notice.text != text);
+            let replaces = |notice: &Notice| matches!(cause, Cause::Refused(_)) && notice.cause == cause;
+            kept.retain(|notice| notice.text != text && !replaces(notice));
             if kept.len() == before {
                 tracing::warn!("{text}");
             }

@@ -111,6 +111,11 @@ where
         Ok(Self { machine, writer, durable, waiting: VecDeque::new(), effects, clock, receiver: inputs.receiver })
     }
 
+    /// The machine as its journal left it.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
     /// Runs until every handle is gone.
     ///
     /// # Errors

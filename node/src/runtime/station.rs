@@ -268,6 +268,7 @@ impl StationContext {
             addresses: self.node.documents.addresses(),
             machine_identifier: String::new(),
             documents: Default::default(),
+            membership_ends_at: None,
         }
     }
 

@@ -1,5 +1,8 @@
 //! Taking and leaving the station role, as the charter says (R4).
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use branchline_protocol::{
@@ -99,6 +102,8 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let (handle, inputs) = pump::channel::<SiteMachine>();
     let context = StationContext::new(handle.clone(), charter.site.clone(), Arc::clone(node), router);
     let pump = Pump::recover(&node.journals, SITE_JOURNAL, setup, node.clock, inputs, context.effects())?;
+    // Before it acts: a list that the machine makes must follow this one.
+    take_over_revocations(node, &charter.site, &pump.machine().station().state().revoked)?;
     let begins = open_door(node, charter).await?;
     tokio::spawn(take_begins(Arc::clone(&context), begins));
     tokio::spawn(async move {
@@ -109,16 +114,16 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     });
     handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
     node.packs.start_leasing(authority, &node.journals)?;
-    take_over_revocations(node, authority)?;
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
     Ok(())
 }
 
 /// Members that were put out stay out; from now on only this station puts members out.
-fn take_over_revocations(node: &Node, authority: &Authority) -> Result<()> {
-    let Some(list) = authority.revocations_to_take_over() else { return Ok(()) };
+fn take_over_revocations(node: &Node, site: &SiteName, journaled: &BTreeSet<NodeId>) -> Result<()> {
+    // As it is now: the former station's list may have come while its journal was fetched.
+    let authority = node.documents.authority(site).context("the site is known no longer")?;
+    let Some(list) = authority.revocations_to_take_over(journaled) else { return Ok(()) };
     let json = serde_json::to_vec(&Signed::sign(&list, node.documents.key()))?;
-    let site = &authority.charter().site;
     node.documents.take(site, DocumentKind::Revocations, &json, wall_time()).map(drop)
 }
 

@@ -1,4 +1,6 @@
 //! The judge: what one verifier holds for true about a site, and what it therefore accepts.
+use std::collections::BTreeSet;
+
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
@@ -95,12 +97,13 @@ impl Authority {
         (self.revocations.epoch, self.revocations.version)
     }
 
-    /// The list by which a new station takes this one over: the same nodes, under its own epoch, so that a former station
-    /// cannot put anybody out any more. `None` where the list in force is of this epoch already, or none is needed.
-    pub fn revocations_to_take_over(&self) -> Option<Revocations> {
+    /// The list by which a new station takes this one over: the same nodes and those that the former station's journal
+    /// puts out, under its own epoch, so that a former station cannot put anybody out any more. `None` where the list in
+    /// force is of this epoch already, or none is needed.
+    pub fn revocations_to_take_over(&self, journaled: &BTreeSet<NodeId>) -> Option<Revocations> {
         let epoch = self.charter.epoch();
         let needed = !self.charter.former_stations.is_empty() && self.revocations.epoch < epoch;
-        needed.then(|| Revocations { epoch, version: 1, nodes: self.revocations.nodes.clone() })
+        needed.then(|| Revocations { epoch, version: 1, nodes: &self.revocations.nodes | journaled })
     }
 
     /// Whether the station has put `node` out.
@@ -215,6 +218,24 @@ impl Authority {
         membership: Option<&Signed<Membership>>,
         wall: UnixSeconds,
     ) -> Result<Option<Membership>, Refusal> {
+        let membership = self.check_membership(node, membership)?;
+        if membership.as_ref().is_some_and(|membership| wall >= membership.expires_at) {
+            let reason = format!("the membership of {node} expired; the station renews it when the node reaches it");
+            return refuse(RefusalKind::NotAMember, reason);
+        }
+        Ok(membership)
+    }
+
+    /// The same at any time: what a station asks of a node that was away for longer than its membership lived, before it
+    /// renews it.
+    ///
+    /// # Errors
+    /// [`RefusalKind::NotAMember`] with the reason.
+    pub fn check_membership(
+        &self,
+        node: NodeId,
+        membership: Option<&Signed<Membership>>,
+    ) -> Result<Option<Membership>, Refusal> {
         let no = |reason: String| refuse(RefusalKind::NotAMember, reason);
         if node == self.charter.station.node || node == self.charter.headquarters.node {
             return Ok(None);
@@ -232,9 +253,6 @@ impl Authority {
         let membership: Membership = self.verify_by_station(signed, |membership: &Membership| membership.epoch)?;
         if membership.site != self.charter.site || membership.node != node {
             return no(format!("the membership is of {} in site {}", membership.node, membership.site));
-        }
-        if wall >= membership.expires_at {
-            return no(format!("the membership of {node} expired; the station renews it when the node reaches it"));
         }
         Ok(Some(membership))
     }

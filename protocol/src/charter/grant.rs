@@ -71,7 +71,8 @@ pub struct ProbeResult {
     pub ports: Vec<(u16, Option<String>)>,
     /// The ports that no package declares and that it tried as well; at most `PROBE_UNDECLARED_PORTS_MAX`. One that it
     /// could not try, for a reason of its own, is absent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Never left out: results are journaled by position.
+    #[serde(default)]
     pub undeclared: Vec<TriedPort>,
     /// When.
     pub probed_at: UnixSeconds,
@@ -98,4 +99,32 @@ impl Document for ProbeResult {
     const CONTEXT: &'static str = "branchline probe result 1";
     const BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
     const NAME: &'static str = "probe result";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{Hash, NodeId},
+        wire::codec,
+    };
+
+    #[test]
+    fn a_probe_result_comes_back_from_a_journal_and_from_json_with_and_without_undeclared_ports() {
+        for undeclared in [Vec::new(), vec![TriedPort { port: 22, answers: true }]] {
+            let result = ProbeResult {
+                site: "store-17".parse().unwrap(),
+                session: SessionId { node: NodeId([1; 32]), generation: 1 },
+                plan: PlanHash(Hash::of(b"plan")),
+                mapped: Ipv4Addr::LOCALHOST,
+                ports: vec![(9100, None)],
+                undeclared,
+                probed_at: UnixSeconds(7),
+            };
+            let bytes = codec::encode(&result, DOCUMENT_BYTES_MAX).unwrap();
+            assert_eq!(codec::decode::<ProbeResult>(&bytes, DOCUMENT_BYTES_MAX).unwrap(), result);
+            let json = serde_json::to_string(&result).unwrap();
+            assert_eq!(serde_json::from_str::<ProbeResult>(&json).unwrap(), result);
+        }
+    }
 }

@@ -153,7 +153,8 @@ impl Background {
             bases: VecDeque::new(),
             samples: VecDeque::new(),
             block: Vec::new(),
-            noises: VecDeque::new(),
+            // Nothing counts as noise until a quarter of the blocks say so.
+            noises: VecDeque::from([0; NOISE_BLOCKS]),
             arrivals: VecDeque::new(),
             peaks: VecDeque::new(),
             latest: None,
@@ -242,7 +243,8 @@ impl Background {
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
         }
-        if !std::mem::take(&mut self.is_stale) {
+        let counts = !std::mem::take(&mut self.is_stale);
+        if counts {
             self.samples.push_back(round_trip);
         }
         let minute = now.0 / 60_000_000;
@@ -253,7 +255,9 @@ impl Background {
         while self.bases.len() > BASE_MINUTES {
             self.bases.pop_front();
         }
-        self.note_noise(round_trip);
+        if counts {
+            self.note_noise(round_trip);
+        }
     }
 
     /// Others' queue is there all the time. So a block in which one round trip was not delayed shows noise by the others.
@@ -341,7 +345,7 @@ impl Background {
     fn keeps_up(&self) -> bool {
         let least = self.arrivals.iter().map(|arrival| arrival.rate).min().unwrap_or(0);
         let wanted = least.saturating_mul(ARRIVES) / 1_000;
-        self.arriving.is_some_and(|arriving| arriving.saturating_add(ARRIVES_EXACT_TO) >= wanted)
+        self.arriving.is_some_and(|arriving| arriving > 0 && arriving.saturating_add(ARRIVES_EXACT_TO) >= wanted)
     }
 
     fn grow(&mut self, now: Monotonic, elapsed: Duration) -> Step {
