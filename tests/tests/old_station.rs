@@ -186,8 +186,12 @@ async fn at_the_host(demo: &KeptDemo, former: &Former) -> Result<()> {
         let claimed = format!("is of epoch {epoch}");
         let words = [claimed.as_str(), "epoch 2.0 is the newest here", &successor];
         is_refused(&attacker, what, &former.directive(host, generation, epoch), kind, &words).await?;
+        notice(demo, HOST, &format!("{claimed}, but epoch 2.0 is the newest here"))?;
     }
-    notice(demo, HOST, "is of epoch 1.0, but epoch 2.0 is the newest here")?;
+    // Of one peer the last is kept, so that it cannot push other notices out.
+    let status: Value = demo.json(HOST, &["status"])?;
+    let orders = status["notices"].to_string().matches("the directive of").count();
+    ensure!(orders == 1, "{orders} of its orders are noticed: {:#}", status["notices"]);
     let pack = PackId(branchline_protocol::ids::Hash::of(b"pack"));
     for (what, request) in [
         ("a wish for the account", ControlRequest::Account(pack)),
