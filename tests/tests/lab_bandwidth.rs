@@ -43,25 +43,27 @@ fn lab_bandwidth_background_yields_and_rates_change_under_way() -> Result<()> {
     let alone: Vec<Figure> =
         congestion.iter().map(|control| measure(|| foreground(&site, control))).collect::<Result<_>>()?;
     let line = alone.iter().map(|figure| figure.value).fold(0.0, f64::max);
+    // Shares are of what was measured here.
+    let late = alone.iter().map(|figure| figure.late).max().unwrap_or_default();
+    let share = |figure: Figure| Figure { late: figure.late.max(late), ..figure };
 
     site.publish()?;
     site.wait_until(60, "the transfer has begun", || Ok(sent(&site)? > 1 << 20))?;
     sleep(BACK);
-    let idle = measure(|| Ok(background(&site, MEASURE)? / line))?;
+    let idle = share(measure(|| Ok(background(&site, MEASURE)? / line))?);
     println!("line {:.2} Mbit/s; background on the idle line: {idle} of it", line * 8.0 / 1e6);
     let mut shares = vec![("the idle line".to_owned(), idle, 0.8)];
     for (control, alone) in congestion.iter().zip(&alone) {
-        let kept = measure(|| Ok(foreground(&site, control)? / alone.value))?;
+        let kept = share(measure(|| Ok(foreground(&site, control)? / alone.value))?);
         // The clock of the way back begins with the end of the last flow, so this is not measured again by itself.
         let watch = Punctuality::watch();
         sleep(BACK);
         let value = background(&site, Duration::from_secs(4))? / line;
-        let back = Figure { value, late: watch.end() };
+        let back = share(Figure { value, late: watch.end() });
         println!(
             "{control} alone {:.2} Mbit/s: keeps {kept} beside the background, which is back at {back} of the line",
             alone.value * 8.0 / 1e6,
         );
-        let kept = Figure { late: kept.late.max(alone.late), ..kept };
         shares.push((format!("what {control} keeps"), kept, 0.9));
         shares.push((format!("the background ten seconds after {control}"), back, 0.8));
     }

@@ -188,6 +188,10 @@ pub fn log_tail(host: &Host, name: &str) -> Vec<String> {
         return host.supervisor().log_tail(name);
     }
     let mut lines = Vec::new();
+    // What a service said just before it ended may still wait for systemd's journal.
+    let mut sync = Command::new("journalctl");
+    sync.arg("--sync");
+    let _ = exec::run(sync, Duration::from_secs(10), &mut |_| {});
     let mut command = Command::new("journalctl");
     command.args(["--no-pager", "-n", "12", "-o", "cat", "-u", name]);
     // A log that cannot be read is no reason to fail: the fault itself is reported.
