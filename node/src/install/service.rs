@@ -95,7 +95,11 @@ fn start_systemd(work: &mut Work<'_>, service: &Service) -> Result<(), StepError
     let enabled = systemctl_says(&["is-enabled", "--quiet", &unit]);
     work.intend(Undo::SystemdUnit { unit: unit.clone(), active, enabled })?;
     for arguments in [&["daemon-reload"][..], &["enable", &unit], &["restart", &unit]] {
-        systemctl(arguments, &mut |line| work.output(line))?;
+        if let Err(error) = systemctl(arguments, &mut |line| work.output(line)) {
+            // A service that ends at once fails here already, and only its own words say why.
+            log_tail(work.host(), &service.name).iter().for_each(|line| work.output(line));
+            return Err(error.into());
+        }
     }
     Ok(())
 }
