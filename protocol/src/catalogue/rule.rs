@@ -9,10 +9,10 @@
 //! - `matches` stands outside macros, where it runs once.
 //!
 //! What is left costs at most nodes times entries of a fact list, and those are bounded by the descriptor's format.
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use cel::{
-    Context, IdedExpr, Program, Value as CelValue,
+    Context, ExecutionError, IdedExpr, Program, Value as CelValue,
     common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue},
     objects::Key,
 };
@@ -174,7 +174,7 @@ impl CompiledRule {
                 return Err(fail(format!("{} is not a list, so that no macro can run over it", range.join("."))));
             }
         }
-        let value = self.program.execute(&facts.context).map_err(|error| fail(one_line(&error.to_string())))?;
+        let value = self.program.execute(&facts.context).map_err(|error| fail(reason_of(&error)))?;
         let mut budget = limits::RULE_RESULT_BYTES_MAX;
         to_json(&value, &mut budget).map_err(|reason| fail(reason.to_owned()))
     }
@@ -379,16 +379,67 @@ fn to_json(value: &CelValue, budget: &mut usize) -> Result<Value, &'static str> 
             Value::Array(list.iter().map(|entry| to_json(entry, budget)).collect::<Result<_, _>>()?)
         }
         CelValue::Map(map) => {
-            let mut object = std::collections::BTreeMap::new();
+            let mut ordered = BTreeMap::new();
             for (key, entry) in map.map.iter() {
                 let Key::String(key) = key else { return Err("its value is a map whose keys are not texts") };
+                ordered.insert(key, entry);
+            }
+            let mut object = Map::new();
+            for (key, entry) in ordered {
                 *budget = budget.checked_sub(key.len()).ok_or("its value is too large")?;
                 object.insert(key.to_string(), to_json(entry, budget)?);
             }
-            Value::Object(object.into_iter().collect())
+            Value::Object(object)
         }
         _ => return Err("its value is neither a truth value, a number, a text, a list nor a map"),
     })
+}
+
+/// Why a program gave no value, in the same words on every machine: the library's own words show a map in the order of
+/// its hash table, which differs from run to run.
+fn reason_of(error: &ExecutionError) -> String {
+    use ExecutionError as E;
+    let reason = match error {
+        E::UnsupportedBinaryOperator(operator, left, right) => {
+            format!("`{operator}` is not defined for {} and {}", shown(left), shown(right))
+        }
+        E::Overflow(operator, left, right) => {
+            format!("`{operator}` of {} and {} is out of range", shown(left), shown(right))
+        }
+        E::ValuesNotComparable(left, right) => format!("{} cannot be compared with {}", shown(left), shown(right)),
+        E::UnsupportedIndex(index, of) => format!("{} has no element {}", shown(of), shown(index)),
+        E::NotSupportedAsMethod { method, target } => format!("{} has no method `{method}`", shown(target)),
+        E::UnsupportedTargetType { target } => format!("{} is not what the function works on", shown(target)),
+        E::UnexpectedType { want, .. } => format!("a value is not of the type {want}"),
+        E::UnsupportedKeyType(key) => format!("{} cannot be a key", shown(key)),
+        E::DuplicateKey(key) => format!("the key {} stands twice", shown(key)),
+        E::IndexOutOfBounds(index) => format!("the index {} is out of bounds", shown(index)),
+        E::DivisionByZero(dividend) => format!("{} is divided by zero", shown(dividend)),
+        E::RemainderByZero(dividend) => format!("{} is divided by zero for its remainder", shown(dividend)),
+        E::InvalidArgumentCount { .. }
+        | E::NoSuchKey(_)
+        | E::NoSuchOverload(_)
+        | E::UndeclaredReference(_)
+        | E::MissingArgumentOrTarget
+        | E::FunctionError { .. } => error.to_string(),
+        _ => "it cannot be calculated".to_owned(),
+    };
+    one_line(&reason)
+}
+
+/// A value in a reason: itself where it is one, its kind where it holds others.
+fn shown(value: &CelValue) -> String {
+    match value {
+        CelValue::Null => "null".to_owned(),
+        CelValue::Bool(value) => value.to_string(),
+        CelValue::Int(number) => number.to_string(),
+        CelValue::UInt(number) => format!("{number}u"),
+        CelValue::Float(number) => format!("{number:?}"),
+        CelValue::String(text) => cut(format!("{text:?}"), 60),
+        CelValue::List(list) => format!("a list of {}", list.len()),
+        CelValue::Map(map) => format!("a map of {}", map.map.len()),
+        other => format!("a {}", other.type_of()),
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -82,6 +82,18 @@ fn hostile_nesting_ends_in_an_error() {
     assert_eq!(value(&chain), Ok(json!(121)));
 }
 
+#[test]
+fn a_reason_does_not_depend_on_the_order_of_a_hash_table() {
+    for rule in ["1 + host", "host + host", "host < 1", "packages[host]", "host.map", "size(1)", "-host", "int(host)"] {
+        let first = value(rule).unwrap_err();
+        for _ in 0..20 {
+            assert_eq!(value(rule).unwrap_err(), first, "of {rule}");
+        }
+    }
+    let Err(RuleError::Evaluate { reason, .. }) = value("1 + host") else { panic!("a number and a map have no sum") };
+    assert_eq!(reason, "`add` is not defined for 1 and a map of 10");
+}
+
 /// Pieces from which texts are made that get further than noise does.
 fn pieces() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
