@@ -13,7 +13,7 @@ use branchline_protocol::ids::{Epoch, NodeId, PackId, SessionId, SiteName};
 use branchline_protocol::refusal::RefusalKind;
 use branchline_protocol::session::{Directive, Order, Stage};
 use branchline_protocol::wire::control::{ControlAnswer, ControlRequest, DocumentKind, Hello, Staging};
-use branchline_protocol::wire::site::SiteReport;
+use branchline_station_role::station::SiteReportDraft;
 use branchline_tests::attacker::Attacker;
 use branchline_tests::kept_demo::{KeptDemo, tree};
 use branchline_tests::newcomer::SITE;
@@ -97,17 +97,8 @@ impl Former {
     }
 
     fn report(&self, warrant: Signed<Warrant>) -> ControlRequest {
-        ControlRequest::Site(Box::new(SiteReport {
-            site: SITE.parse().unwrap(),
-            warrant,
-            approvals: Vec::new(),
-            probes: Vec::new(),
-            profiles: Vec::new(),
-            addresses_used: Vec::new(),
-            addresses_free: 0,
-            grant_seen: 0,
-            wants_batch: true,
-        }))
+        let draft = SiteReportDraft { wants_batch: true, ..SiteReportDraft::default() };
+        ControlRequest::Site(Box::new(draft.complete(SITE.parse().unwrap(), warrant)))
     }
 
     /// The warrant that it had, and one that it signs for itself under the newest epoch.

@@ -12,7 +12,7 @@ use branchline_protocol::ids::{Epoch, Hash, NodeId, PackId, SessionId, SiteName,
 use branchline_protocol::refusal::RefusalKind;
 use branchline_protocol::session::{Directive, HostReport, HostState, Order, Stage};
 use branchline_protocol::wire::control::{ControlAnswer, ControlRequest, DocumentKind, Hello, Staging};
-use branchline_protocol::wire::site::SiteReport;
+use branchline_station_role::station::SiteReportDraft;
 use branchline_tests::{attacker::Attacker, kept_demo::KeptDemo};
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
@@ -40,17 +40,9 @@ fn requests(pack: PackId, survey: SurveyHash, host: NodeId, station: &Hello) -> 
         order: Order::Survey,
         events_durable: 0,
     };
-    let site = SiteReport {
-        site: "demo".parse()?,
-        warrant: station.warrant.clone().context("the station shows no warrant")?,
-        approvals: Vec::new(),
-        probes: Vec::new(),
-        profiles: Vec::new(),
-        addresses_used: Vec::new(),
-        addresses_free: 0,
-        grant_seen: 0,
-        wants_batch: true,
-    };
+    let warrant = station.warrant.clone().context("the station shows no warrant")?;
+    let draft = SiteReportDraft { wants_batch: true, ..SiteReportDraft::default() };
+    let site = draft.complete("demo".parse()?, warrant);
     Ok(vec![
         ControlRequest::Document(DocumentKind::Charter),
         ControlRequest::Document(DocumentKind::Revocations),

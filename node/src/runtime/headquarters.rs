@@ -55,8 +55,8 @@ pub struct HeadquartersEffects {
     exchanges: BTreeMap<u64, oneshot::Sender<ControlAnswer>>,
     commands: BTreeMap<u64, oneshot::Sender<Result<Vec<(SiteName, SessionId)>, Refusal>>>,
     notices: Notices,
-    /// Probes whose task runs: site, session and attempt.
-    probing: Arc<Mutex<BTreeSet<(SiteName, SessionId, u32)>>>,
+    /// Sessions whose probe runs.
+    probing: Arc<Mutex<BTreeSet<(SiteName, SessionId)>>>,
 }
 
 enum Registration {
@@ -216,15 +216,15 @@ impl Effects<HeadquartersMachine> for HeadquartersEffects {
             }
             HeadquartersOutput::Probe { site, request } => {
                 // The wish is repeated while a probe waits for its turn; one of a session at a time is enough.
-                let wish = (site.clone(), request.session, request.attempt);
-                if !self.probing.lock().unwrap_or_else(PoisonError::into_inner).insert(wish.clone()) {
+                let probed = (site.clone(), request.session);
+                if !self.probing.lock().unwrap_or_else(PoisonError::into_inner).insert(probed.clone()) {
                     return;
                 }
                 let (handle, key, probing) =
                     (self.handle.clone(), self.documents.key().clone(), Arc::clone(&self.probing));
                 tokio::spawn(async move {
                     let result = probe::probe(site, &request).await;
-                    probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&wish);
+                    probing.lock().unwrap_or_else(PoisonError::into_inner).remove(&probed);
                     let signed = Signed::sign(&result, &key);
                     handle.input(HeadquartersInput::ProbeDone { attempt: request.attempt, result, signed }).await;
                 });

@@ -11,7 +11,10 @@ use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
 use super::*;
-use crate::headquarters::{ApprovalRule, PoolEntry, RuleAction, render_targets, view::RequestStanding};
+use crate::{
+    headquarters::{ApprovalRule, PoolEntry, RuleAction, render_targets, view::RequestStanding},
+    station::SiteReportDraft,
+};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
@@ -88,17 +91,7 @@ fn report() -> SiteReport {
         holder: PublicKey::of(&key()).0,
         charter: DocumentHash(Hash([0; 32])),
     };
-    SiteReport {
-        site: site(),
-        warrant: Signed::sign(&warrant, &key()),
-        approvals: Vec::new(),
-        probes: Vec::new(),
-        profiles: Vec::new(),
-        addresses_used: Vec::new(),
-        addresses_free: 0,
-        grant_seen: 0,
-        wants_batch: false,
-    }
+    SiteReportDraft::default().complete(site(), Signed::sign(&warrant, &key()))
 }
 
 /// A loop around the machine that signs and journals, as the runtime does.

@@ -66,7 +66,10 @@ fn undeclared(input: &ReportInput<'_>, budget: Budget) -> Section {
     let open = tried.iter().filter(|tried| tried.answers).count();
     section.lead(match (probe, tried.len(), open) {
         (None, ..) => "Headquarters has not probed the mapped address.".to_owned(),
-        (_, 0, _) => "Headquarters tried none: the survey saw nothing else that the network reaches.".to_owned(),
+        (_, 0, _) => {
+            "Headquarters tried none: the survey saw nothing else that the network reaches, or nothing could be tried."
+                .to_owned()
+        }
         (_, all, 0) => format!("Headquarters tried what the host listens on besides, {all} in number: none answers."),
         (_, all, open) => {
             format!("Headquarters tried what the host listens on besides, {all} in number: {open} of them answer.")
