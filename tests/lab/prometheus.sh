@@ -2,7 +2,7 @@
 # Starts Debian's Prometheus in the lab's headquarters, scraping what a service discovery URL lists,
 # and prints the address of its query API (reachable inside headquarters: lab prometheus-query).
 #
-# usage: prometheus.sh URL
+# usage: prometheus.sh URL [TOKEN-FILE]     the file's token is shown as a bearer token
 #
 # The package is unpacked into the cache and not installed: nothing of this computer changes.
 set -euo pipefail
@@ -10,7 +10,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=lib/common.sh
 . "$here/lib/common.sh"
 load_lab
-url=${1:?"usage: prometheus.sh URL"}
+url=${1:?"usage: prometheus.sh URL [TOKEN-FILE]"}
+authorization=
+[[ -z ${2:-} ]] || authorization="authorization: { credentials_file: $(realpath "$2") }"
 
 package=$("$here/payload.sh" prometheus | head -n 1)
 unpacked=${package%.deb}
@@ -24,13 +26,14 @@ directory=$LAB_RUN/prometheus
 mkdir -p "$directory"
 cat >"$directory/prometheus.yml" <<YAML
 global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
+  scrape_interval: 2s
+  scrape_timeout: 2s
 scrape_configs:
   - job_name: branchline
     http_sd_configs:
       - url: $url
         refresh_interval: 2s
+        $authorization
 YAML
 "$here/lab" spawn headquarters prometheus "$unpacked/usr/bin/prometheus" \
   --config.file="$directory/prometheus.yml" --storage.tsdb.path="$directory/data" \

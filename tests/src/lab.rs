@@ -340,12 +340,12 @@ impl Lab {
         run(&self.id, ["pass", ports]).map(drop)
     }
 
-    /// Starts Debian's Prometheus at headquarters, scraping the targets that `url` lists.
+    /// Starts Debian's Prometheus at headquarters, scraping the targets that `url` lists to who shows the token of `token_file`.
     ///
     /// # Errors
     /// If it cannot be fetched or does not start.
-    pub fn prometheus(&self, url: &str) -> Result<()> {
-        run(&self.id, ["prometheus", url]).map(drop)
+    pub fn prometheus(&self, url: &str, token_file: &Path) -> Result<()> {
+        run(&self.id, [OsStr::new("prometheus"), url.as_ref(), token_file.as_ref()]).map(drop)
     }
 
     /// The `result` of a PromQL expression: for a vector, a list of `{metric, value: [time, text]}`.

@@ -29,7 +29,8 @@ fn lab_main_job() -> Result<()> {
     let started = std::time::Instant::now();
     let before = site.lab().counters()?.wan.received_bytes;
     site.publish()?;
-    site.lab().prometheus(&format!("http://{}:8080/targets", site.lab().facts().headquarters_address))?;
+    let targets = format!("http://{}:8080/targets", site.lab().facts().headquarters_address);
+    site.lab().prometheus(&targets, &site.path("headquarters/http.token"))?;
     let token = site.token("station", HOSTS.len())?;
     for host in HOSTS {
         site.start_host(host, &token)?;

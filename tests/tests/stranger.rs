@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use branchline::config::{Home, read_key};
@@ -131,5 +133,41 @@ async fn demo_stranger_gets_nothing_on_the_control_plane() -> Result<()> {
     }
     let said: Value = demo.json("station", &["status"])?;
     ensure!(said["node"].is_string(), "the station goes on");
+    Ok(())
+}
+
+/// Status line and everything else that a GET of `path` is answered with.
+fn get(address: SocketAddr, path: &str, authorization: Option<&str>) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("dialling {address}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.with_context(|| format!("no status in {answer:?}"))?, answer))
+}
+
+#[test]
+fn demo_headquarters_http_is_for_those_who_have_its_token() -> Result<()> {
+    let demo = KeptDemo::start(1)?;
+    let configuration = Home::open(&demo.path("headquarters"))?.config_or_default()?;
+    let address = configuration.headquarters.http.context("headquarters serves no HTTP")?;
+    let token = std::fs::read_to_string(demo.path("headquarters/http.token"))?;
+    let host: Value = demo.json("hosts/till-1/home", &["identity"])?;
+    let report = format!("/reports/{}/1", host["node"].as_str().context("no identity")?);
+    let paths = [("/targets", "till-1"), ("/hosts", "till-1"), (report.as_str(), "<html")];
+    let (good, wrong) = (format!("Bearer {}", token.trim()), format!("Bearer {}", "0".repeat(64)));
+    for (path, expected) in paths {
+        for shown in [None, Some(wrong.as_str()), Some("Basic YWRhOmFkYQ==")] {
+            let (status, answer) = get(address, path, shown)?;
+            ensure!(status == 401 && answer.contains("http.token"), "{path} with {shown:?}: {answer}");
+            ensure!(!answer.contains("till-1"), "{path} with {shown:?} tells of a host: {answer}");
+        }
+        let (status, answer) = get(address, path, Some(&good))?;
+        ensure!(status == 200 && answer.contains(expected), "{path} with the token: {status}, {answer}");
+    }
+    ensure!(get(address, "/no-such-place", None)?.0 == 401, "a stranger does not even learn what is there");
+    ensure!(get(address, "/no-such-place", Some(&good))?.0 == 404, "nothing is there");
     Ok(())
 }

@@ -20,6 +20,7 @@ use super::{keys, raw::NodeConfig};
 /// | `node.toml` | the configuration |
 /// | `identity.key` | the node's secret key |
 /// | `door.key`, `door.crt` | key and certificate of the public door |
+/// | `http.token` | what readers of headquarters' HTTP must show |
 /// | `sites/NAME/` | what is known of a site: authority, catalogue, policy, memberships |
 /// | `journal.redb` | the journals of the machines |
 /// | `packs/` | packs |

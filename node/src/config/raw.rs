@@ -110,13 +110,26 @@ pub struct StationConfig {
 }
 
 /// What only headquarters needs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadquartersConfig {
-    /// Where service discovery and reports are served (HTTP); for the monitoring system's network only.
+    /// Where service discovery and reports are served (HTTP), to those who show the token.
     pub http: Option<SocketAddr>,
+    /// The file of that token; a relative path is taken from the home directory, and one is made where there is none.
+    pub http_token_file: PathBuf,
     /// The key that signs approvals, where headquarters' own rules or its operators' commands use it.
     pub approval_key: Option<PathBuf>,
     /// Address pools, batch size and automatic approval rules.
     pub desk: HeadquartersConfiguration,
+}
+
+impl Default for HeadquartersConfig {
+    fn default() -> Self {
+        Self {
+            http: None,
+            http_token_file: PathBuf::from("http.token"),
+            approval_key: None,
+            desk: HeadquartersConfiguration::default(),
+        }
+    }
 }

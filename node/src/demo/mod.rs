@@ -217,6 +217,7 @@ fn where_to_look(site: &Site, stop: &Path) -> String {
          rule; a real site keeps it with its approvers).\n\n\
          Service discovery for Prometheus   http://{http}/targets\n\
          Hosts as headquarters knows them   http://{http}/hosts\n\
+         The password for both (any user)   {headquarters}/http.token\n\
          All that the demo did              {directory}/logs/commands.log\n\n\
          branchline sessions list --home {station}\n\
          branchline sessions show {first} --home {station}\n\

@@ -280,6 +280,7 @@ impl Site {
                 http: Some(self.network.http()),
                 approval_key: Some(PathBuf::from("approval.key")),
                 desk,
+                ..HeadquartersConfig::default()
             },
             ..NodeConfig::default()
         };

@@ -11,7 +11,7 @@ use branchline_protocol::charter::{Charter, Membership, Signed};
 use serde::{Deserialize, Serialize};
 
 pub use client::{DoorClient, DoorError};
-pub use server::{BeginInquiry, Door, DoorFiles, DoorLimits};
+pub use server::{BeginInquiry, Door, DoorFiles};
 
 /// What a machine with a good token gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,11 +1,5 @@
 //! The station's side of the door.
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -20,44 +14,19 @@ use branchline_protocol::{
     charter::{BeginRequest, Signed},
     refusal::{Refusal, RefusalKind},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{BeginAnswer, REQUEST_BYTES_MAX};
-use crate::config::DoorCertificate;
-
-/// What a door allows before anybody has said who it is.
-#[derive(Clone, Copy, Debug)]
-pub struct DoorLimits {
-    /// Connections at once; more wait in the kernel's backlog.
-    pub connections: usize,
-    /// Connections at once from one address; more are closed, so that one machine cannot shut the door for all.
-    pub connections_of_one_address: usize,
-    /// How long a handshake, a request's head, its body, and the station's answer may each take.
-    pub patience: Duration,
-    /// How long a connection may last: enough for the install tool over a thin line.
-    pub life: Duration,
-}
-
-impl Default for DoorLimits {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            connections_of_one_address: 16,
-            patience: Duration::from_secs(10),
-            life: Duration::from_secs(600),
-        }
-    }
-}
+use crate::{
+    config::DoorCertificate,
+    web::{ConnectionLimits, serve_connections},
+};
 
 /// A request to begin, and where its answer goes.
 pub struct BeginInquiry {
@@ -100,7 +69,7 @@ impl Door {
         listen: SocketAddr,
         certificate: &DoorCertificate,
         files: DoorFiles,
-        limits: DoorLimits,
+        limits: ConnectionLimits,
     ) -> Result<mpsc::Receiver<BeginInquiry>> {
         let listener = TcpListener::bind(listen)
             .await
@@ -113,7 +82,7 @@ impl Door {
         listener: TcpListener,
         certificate: &DoorCertificate,
         files: DoorFiles,
-        limits: DoorLimits,
+        limits: ConnectionLimits,
     ) -> Result<mpsc::Receiver<BeginInquiry>> {
         let chain = vec![CertificateDer::from(certificate.certificate.clone())];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certificate.key.clone()));
@@ -124,76 +93,11 @@ impl Door {
             .with_single_cert(chain, key)
             .context("using the public door's certificate")?;
         let (inquiries, receiver) = mpsc::channel(64);
-        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), files, inquiries, limits));
-        Ok(receiver)
-    }
-}
-
-/// The connections of each address that has some; at most [`DoorLimits::connections`] entries.
-type Open = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
-
-/// One connection's place, given back when it ends.
-struct Place {
-    open: Open,
-    address: IpAddr,
-    _of_all: OwnedSemaphorePermit,
-}
-
-impl Place {
-    /// A place for a connection from `address`; none where it has as many as one address may.
-    fn take(open: &Open, address: IpAddr, most: usize, of_all: OwnedSemaphorePermit) -> Option<Self> {
-        let mut counts = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Self { open: Arc::clone(open), address, _of_all: of_all })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    files: DoorFiles,
-    inquiries: mpsc::Sender<BeginInquiry>,
-    limits: DoorLimits,
-) {
-    let (places, open) = (Arc::new(Semaphore::new(limits.connections)), Open::default());
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, from)) = listener.accept().await else {
-            // Out of file descriptors: an immediate retry would spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let Some(place) = Place::take(&open, from.ip(), limits.connections_of_one_address, place) else {
-            tracing::debug!(%from, "a connection to the public door is closed: this address has too many");
-            continue;
-        };
-        let acceptor = acceptor.clone();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let patience = limits.patience;
-        let shared = Shared { files: files.clone(), inquiries: inquiries.clone(), from, patience };
-        let service = TowerToHyperService::new(router(shared));
-        tokio::spawn(async move {
-            let _place = place;
-            let Ok(Ok(stream)) = timeout(patience, acceptor.accept(stream)).await else { return };
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(patience);
-            let _ = timeout(limits.life, http.serve_connection(TokioIo::new(stream), service)).await;
-        });
+        let site = move |from| router(Shared { files: files.clone(), inquiries: inquiries.clone(), from, patience });
+        tokio::spawn(serve_connections(listener, Some(acceptor), limits, site));
+        Ok(receiver)
     }
 }
 

@@ -17,8 +17,11 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{BeginInquiry, Door, DoorClient, DoorError, DoorFiles, DoorLimits, REQUEST_BYTES_MAX};
-use crate::config::{DoorCertificate, Home};
+use super::{BeginInquiry, Door, DoorClient, DoorError, DoorFiles, REQUEST_BYTES_MAX};
+use crate::{
+    config::{DoorCertificate, Home},
+    web::ConnectionLimits,
+};
 
 const SCRIPT: &str = "#!/bin/sh\necho survey\n";
 const TOOL_BYTES: usize = 64 << 20;
@@ -34,7 +37,7 @@ struct Opened {
     _home: tempfile::TempDir,
 }
 
-async fn open(limits: DoorLimits) -> Opened {
+async fn open(limits: ConnectionLimits) -> Opened {
     let home = tempfile::tempdir().unwrap();
     let certificate = DoorCertificate::load_or_create(&Home::create(home.path()).unwrap()).unwrap();
     let install_tool = home.path().join("tool");
@@ -47,8 +50,8 @@ async fn open(limits: DoorLimits) -> Opened {
     Opened { address, client: DoorClient::new(address, certificate.fingerprint()), inquiries, _home: home }
 }
 
-fn limits() -> DoorLimits {
-    DoorLimits { patience: LONG, ..DoorLimits::default() }
+fn limits() -> ConnectionLimits {
+    ConnectionLimits { patience: LONG, ..ConnectionLimits::default() }
 }
 
 impl Opened {
@@ -172,7 +175,7 @@ async fn what_is_no_begin_request_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn the_stations_answer_comes_back_and_its_silence_is_busy() {
-    let mut door = open(DoorLimits { patience: SHORT, ..limits() }).await;
+    let mut door = open(ConnectionLimits { patience: SHORT, ..limits() }).await;
     let client = door.client.clone();
     let asking = tokio::spawn(async move { client.begin(&request()).await });
     let inquiry = door.inquiries.recv().await.unwrap();
@@ -191,7 +194,8 @@ async fn the_stations_answer_comes_back_and_its_silence_is_busy() {
 
 #[tokio::test]
 async fn more_than_the_station_takes_are_told_to_come_again() {
-    let door = open(DoorLimits { patience: LONG, connections: 200, connections_of_one_address: 200, ..limits() }).await;
+    let door =
+        open(ConnectionLimits { patience: LONG, connections: 200, connections_of_one_address: 200, ..limits() }).await;
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..80 {
         let client = door.client.clone();
@@ -210,7 +214,7 @@ async fn more_than_the_station_takes_are_told_to_come_again() {
 
 #[tokio::test]
 async fn whoever_is_silent_is_cut_after_the_time_limit() {
-    let mut door = open(DoorLimits { patience: SHORT, ..limits() }).await;
+    let mut door = open(ConnectionLimits { patience: SHORT, ..limits() }).await;
     let half_head = "GET /survey.sh HTTP/1.1\r\nhost: do".to_owned();
     let half_body = String::from_utf8(posted("/begin", "content-length: 900\r\n", "{\"body\":")).unwrap();
     let served = "GET /survey.sh HTTP/1.1\r\nhost: door\r\n\r\n".to_owned();
@@ -236,7 +240,7 @@ async fn whoever_is_silent_is_cut_after_the_time_limit() {
 
 #[tokio::test]
 async fn one_address_cannot_shut_the_door_for_others() {
-    let bounds = DoorLimits { connections: 6, connections_of_one_address: 2, patience: LONG, ..limits() };
+    let bounds = ConnectionLimits { connections: 6, connections_of_one_address: 2, patience: LONG, ..limits() };
     let door = open(bounds).await;
     let mut held = Vec::new();
     for last in 2..4 {
@@ -267,7 +271,7 @@ async fn one_address_cannot_shut_the_door_for_others() {
 
 #[tokio::test]
 async fn beyond_the_bound_connections_wait_and_are_served_when_silent_ones_are_cut() {
-    let bounds = DoorLimits { connections: 4, connections_of_one_address: 2, patience: SHORT, ..limits() };
+    let bounds = ConnectionLimits { connections: 4, connections_of_one_address: 2, patience: SHORT, ..limits() };
     let door = open(bounds).await;
     let started = Instant::now();
     let mut held = Vec::new();
@@ -283,7 +287,7 @@ async fn beyond_the_bound_connections_wait_and_are_served_when_silent_ones_are_c
 
 #[tokio::test]
 async fn whoever_takes_the_tool_and_does_not_read_it_is_cut_at_the_end_of_its_life() {
-    let bounds = DoorLimits { connections: 1, life: SHORT, patience: LONG, ..limits() };
+    let bounds = ConnectionLimits { connections: 1, life: SHORT, patience: LONG, ..limits() };
     let door = open(bounds).await;
     let started = Instant::now();
     let mut idle = door.tls().await;

@@ -41,7 +41,7 @@ use crate::{
     install::InstallerClient,
     mesh::{Admission, Documents, Mesh, MeshConfig, MeshEvent},
     store::journal::JournalStore,
-    web,
+    web::{self, HttpToken},
 };
 
 /// Name of the journal of a site's machine.
@@ -189,7 +189,8 @@ async fn start_headquarters(
     let setup = HeadquartersSetup { configuration };
     run_pump(Pump::recover(journals, "headquarters", setup, clock, inputs, effects)?, "headquarters");
     if let Some(listen) = config.headquarters.http {
-        web::serve_headquarters(listen, desk.clone()).await?;
+        let token = HttpToken::read_or_make(&home.path(&config.headquarters.http_token_file))?;
+        web::serve_headquarters(listen, token, desk.clone()).await?;
     }
     Ok(Some(desk))
 }

@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     config::DoorCertificate,
-    door::{BeginInquiry, Door, DoorFiles, DoorLimits},
+    door::{BeginInquiry, Door, DoorFiles},
     router::{RouterConfig, RouterDriver},
     survey::required_signatures,
+    web::ConnectionLimits,
 };
 
 /// What can be promised where no router is configured: nothing.
@@ -168,7 +169,7 @@ async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver
         signatures: required_signatures().map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         install_tool: std::env::current_exe().context("finding this program's own file")?,
     };
-    Door::open(charter.station.door, &certificate, files, DoorLimits::default()).await
+    Door::open(charter.station.door, &certificate, files, ConnectionLimits::default()).await
 }
 
 async fn take_begins(context: Arc<StationContext>, mut inquiries: mpsc::Receiver<BeginInquiry>) {

@@ -1,4 +1,4 @@
-//! Headquarters' HTTP: Prometheus service discovery (R34), hosts and reports (R33, R95). For the operator's network only.
+//! Headquarters' HTTP: Prometheus service discovery (R34), hosts and reports (R33, R95), for those who have its token.
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
@@ -6,12 +6,14 @@ use axum::{
     Json, Router,
     extract::{Path, State},
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use branchline_protocol::ids::{NodeId, SessionId};
 use tokio::net::TcpListener;
 
+use super::{ConnectionLimits, HttpToken, serve_connections, token};
 use crate::runtime::HeadquartersDesk;
 
 /// Serves until the runtime ends. `/targets` is for `http_sd_configs`, `/hosts` lists the mirror, `/reports/NODE/GENERATION`
@@ -19,19 +21,18 @@ use crate::runtime::HeadquartersDesk;
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve_headquarters(listen: SocketAddr, desk: HeadquartersDesk) -> Result<()> {
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("listening at {listen} for service discovery"))?;
+pub async fn serve_headquarters(listen: SocketAddr, token: HttpToken, desk: HeadquartersDesk) -> Result<()> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("listening at {listen} for service discovery (is the port taken?)"))?;
     let router = Router::new()
         .route("/targets", get(targets))
         .route("/hosts", get(hosts))
         .route("/reports/{node}/{generation}", get(report))
-        .with_state(desk);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "service discovery has ended");
-        }
-    });
+        .with_state(desk)
+        .fallback(async || StatusCode::NOT_FOUND)
+        .layer(from_fn_with_state(token, token::require));
+    tokio::spawn(serve_connections(listener, None, ConnectionLimits::default(), move |_| router.clone()));
     Ok(())
 }
 
