@@ -16,6 +16,7 @@ missing_packages() {
 # own, inside its namespaces.
 install_packages() {
   local policy=/usr/sbin/policy-rc.d added=no
+  local options=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   printf 'installing with apt-get: %s\n' "$*" >&2
   if [[ ! -e $policy ]]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -24,9 +25,8 @@ install_packages() {
   fi
   local status=0
   {
-    apt-get -q -o DPkg::Lock::Timeout=120 update &&
-      DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
-        install --no-install-recommends "$@"
+    apt-get -q "${options[@]}" update &&
+      DEBIAN_FRONTEND=noninteractive apt-get -q -y "${options[@]}" install --no-install-recommends "$@"
   } >&2 </dev/null || status=$?
   if [[ $added == yes ]]; then rm -f "$policy"; fi
   return "$status"

@@ -14,7 +14,7 @@ fetch() {
   local package=$1 version
   if [[ -z $(versions "$package") ]]; then
     say "asking the archive for its lists (apt-get update)"
-    apt-get -q update >&2 </dev/null
+    apt-get -q -o Acquire::Retries=3 update >&2 </dev/null
   fi
   [[ -n $(versions "$package") ]] || die "Debian's archive has no package $package"
   for version in $(versions "$package"); do
@@ -23,8 +23,14 @@ fetch() {
     file=$(find . -name "${package}_${version//:/%3a}_*.deb" -print -quit)
     if [[ -z $file ]]; then
       # As root apt would hand the download to a user that may not write here.
-      apt-get -q -o APT::Sandbox::User=root download "$package=$version" >&2 </dev/null
+      apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download "$package=$version" >&2 </dev/null ||
+        say "the archive does not give $package $version"
       file=$(find . -name "${package}_${version//:/%3a}_*.deb" -print -quit)
+    fi
+    # Lists name older versions for longer than a mirror has them; the first is the one that everything needs.
+    if [[ -z $file ]]; then
+      [[ $version != "$(versions "$package" | head -n 1)" ]] || die "$package $version cannot be fetched"
+      continue
     fi
     echo "$PWD/${file#./}"
   done

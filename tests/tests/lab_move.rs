@@ -51,9 +51,16 @@ fn old_station_is_refused(site: &Site) -> Result<()> {
     let restore = "rm -rf /var/lib/branchline/sites && mv /var/lib/branchline/sites-before /var/lib/branchline/sites";
     site.lab().check("station", &["sh", "-c", restore])?;
     site.start_node("station")?;
-    let refused = || Ok(site.node("station", &["token"]).is_err());
-    site.wait_until(30, "the old station stands down", refused)?;
-    let said = site.node("station", &["token"]).err().context("the old station gives tokens")?.to_string();
+    // Just after its start no command is answered, and nothing is the station yet.
+    site.wait_until(60, "the old station knows the new charter", || {
+        let status = site.node_json::<serde_json::Value>("station", &["status"]);
+        Ok(status.is_ok_and(|status| status["sites"].to_string().contains("\"charter_version\":2")))
+    })?;
+    let refusal = || site.node("station", &["token"]).err().map(|error| error.to_string());
+    site.wait_until(30, "the old station stands down", || {
+        Ok(refusal().is_some_and(|said| said.contains("not station")))
+    })?;
+    let said = refusal().context("the old station gives tokens")?;
     ensure!(said.contains("not station"), "{said}");
     println!("the old station says: {}", said.lines().last().unwrap_or_default());
     Ok(())

@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use branchline_tests::site::{Site, SiteOptions, count_at};
@@ -76,10 +76,11 @@ impl Injection {
         command.args(["-P", file, "-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
         let child =
             command.stdin(Stdio::null()).spawn().context("strace cannot be started; tests/packages.txt names it")?;
-        std::thread::sleep(Duration::from_secs(1));
-        let traced = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-        ensure!(!traced.contains("TracerPid:\t0\n"), "strace is not attached to {host}");
-        Ok(Self(child))
+        let injection = Self(child);
+        site.wait_until(20, &format!("strace is attached to {host}"), || {
+            Ok(!std::fs::read_to_string(format!("/proc/{process}/status"))?.contains("TracerPid:\t0\n"))
+        })?;
+        Ok(injection)
     }
 }
 

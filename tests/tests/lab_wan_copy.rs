@@ -75,7 +75,10 @@ fn the_account_says_so(site: &Site, length: u64, late: &str) -> Result<()> {
     assert_eq!(account.line.len(), 1, "one inlet: {account:?}");
     assert!(account.line[0].why.contains("first inlet"), "{account:?}");
 
-    let in_site: Vec<PackAccount> = site.node_json("station", &["transfers"])?;
+    let in_site = || site.node_json::<Vec<PackAccount>>("station", &["transfers"]);
+    // A member that is busy for five seconds is named as one that did not answer.
+    site.wait_until(60, "every member says what it has", || Ok(in_site()?[0].unanswered.is_empty()))?;
+    let in_site = in_site()?;
     let account = &in_site[0];
     assert!(account.unanswered.is_empty(), "{account:?}");
     assert_eq!(account.wan_bytes, length);

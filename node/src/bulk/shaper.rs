@@ -351,6 +351,8 @@ impl AsyncRead for Shaped {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -388,66 +390,98 @@ mod tests {
         rate
     }
 
-    fn within_two_percent(measured: f64, rate: Rate) {
+    /// Measures up to five times: a computer that stops for a tenth of a second brings one measurement of three seconds out
+    /// of its range, a wrong rate brings all of them out. That the mean is exact is shown under virtual time
+    /// (`the_mean_is_exact_however_late_the_timers_are`).
+    async fn comes_within(range: Range<f64>, measure: impl AsyncFn() -> f64) {
+        let mut seen = Vec::new();
+        while seen.len() < 5 {
+            let measured = measure().await;
+            if range.contains(&measured) {
+                return;
+            }
+            seen.push(measured);
+        }
+        panic!("{seen:?} bytes per second where {range:?} were wanted");
+    }
+
+    fn two_percent(rate: Rate) -> Range<f64> {
         let wanted = rate.bytes_per_second().unwrap() as f64;
-        assert!((measured / wanted - 1.0).abs() < 0.02, "{measured} bytes per second where {wanted} were wanted");
+        wanted * 0.98..wanted * 1.02
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_sent_keeps_to_the_rate() {
         for rate in ["4mbit", "20mbit", "200mbit"] {
             let rate: Rate = rate.parse().unwrap();
-            let (from, to) = pair().await;
-            let shaper = Shaper::new(Clock::start());
-            from.lane().attach(&shaper);
-            shaper.set_rate(&Bucket::Upload, rate);
-            within_two_percent(measure(from, to, 3).await, rate);
+            let sent = async || {
+                let (from, to) = pair().await;
+                let shaper = Shaper::new(Clock::start());
+                from.lane().attach(&shaper);
+                shaper.set_rate(&Bucket::Upload, rate);
+                measure(from, to, 3).await
+            };
+            comes_within(two_percent(rate), sent).await;
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_received_keeps_to_the_rate() {
         let rate: Rate = "40mbit".parse().unwrap();
-        let (from, to) = pair().await;
-        let shaper = Shaper::new(Clock::start());
-        to.lane().attach(&shaper);
-        shaper.set_rate(&Bucket::Download, rate);
-        within_two_percent(measure(from, to, 3).await, rate);
+        let received = async || {
+            let (from, to) = pair().await;
+            let shaper = Shaper::new(Clock::start());
+            to.lane().attach(&shaper);
+            shaper.set_rate(&Bucket::Download, rate);
+            measure(from, to, 3).await
+        };
+        comes_within(two_percent(rate), received).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rates_change_under_way_and_off_is_a_trickle_for_what_was_begun() {
-        let (from, to) = pair().await;
-        let shaper = Shaper::new(Clock::start());
-        from.lane().attach_to_client(&shaper, &"store-17".parse().unwrap(), NodeId([1; 32]));
-        let line = Bucket::LineOut("store-17".parse().unwrap());
-        shaper.set_rates(&[(line.clone(), "8mbit".parse().unwrap())]);
-        assert!(!from.lane().is_off());
-        let lane = Arc::clone(from.lane());
-        let pace = shaper.clone();
-        let change = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
-            pace.set_rate(&Bucket::Paced(NodeId([1; 32])), "4mbit".parse().unwrap());
-        });
+        let (site, member): (SiteName, NodeId) = ("store-17".parse().unwrap(), NodeId([1; 32]));
+        let line = Bucket::LineOut(site.clone());
+        let attached = async |rate: Rate| {
+            let (from, to) = pair().await;
+            let shaper = Shaper::new(Clock::start());
+            from.lane().attach_to_client(&shaper, &site, member);
+            shaper.set_rates(&[(line.clone(), rate)]);
+            (shaper, from, to)
+        };
         // Half a second uncounted, one second at 8 Mbit/s, two at 4.
-        let mean = measure(from, to, 3).await;
-        assert!((0.63e6..0.71e6).contains(&mean), "{mean}");
-        change.await.unwrap();
-        assert_eq!(shaper.rate(&Bucket::Paced(NodeId([1; 32]))), "4mbit".parse().unwrap());
-        shaper.set_rates(&[(line, Rate::Off)]);
-        assert!(lane.is_off());
-        drop(lane);
+        let changed = async || {
+            let (shaper, from, to) = attached("8mbit".parse().unwrap()).await;
+            assert!(!from.lane().is_off());
+            let change = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                shaper.set_rate(&Bucket::Paced(member), "4mbit".parse().unwrap());
+            });
+            let mean = measure(from, to, 3).await;
+            change.await.unwrap();
+            mean
+        };
+        comes_within(0.63e6..0.71e6, changed).await;
+        let trickle = async || {
+            let (_shaper, from, to) = attached(Rate::Off).await;
+            assert!(from.lane().is_off());
+            measure(from, to, 4).await
+        };
+        comes_within(15_000.0..17_000.0, trickle).await;
+
+        let (shaper, from, to) = attached("8mbit".parse().unwrap()).await;
+        shaper.set_rate(&Bucket::Paced(member), "4mbit".parse().unwrap());
+        assert_eq!(shaper.rate(&Bucket::Paced(member)), "4mbit".parse().unwrap());
+        shaper.set_rates(&[(line.clone(), Rate::Off)]);
+        assert!(from.lane().is_off(), "it is off under way");
+        drop((from, to));
         // The tasks that held the connection end when they are next polled.
         for _ in 0..100 {
-            if shaper.rate(&Bucket::Paced(NodeId([1; 32]))) == Rate::Unlimited {
+            if shaper.rate(&Bucket::Paced(member)) == Rate::Unlimited {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(shaper.rate(&Bucket::Paced(NodeId([1; 32]))), Rate::Unlimited, "a wish ends with its connection");
-        let (from, to) = pair().await;
-        from.lane().attach_to_client(&shaper, &"store-17".parse().unwrap(), NodeId([1; 32]));
-        let trickle = measure(from, to, 4).await;
-        assert!((15_000.0..17_000.0).contains(&trickle), "{trickle}");
+        assert_eq!(shaper.rate(&Bucket::Paced(member)), Rate::Unlimited, "a wish ends with its connection");
     }
 }

@@ -13,6 +13,8 @@ use thiserror::Error;
 
 /// Lines that are kept for the error message of a failed program.
 const TAIL_LINES: usize = 12;
+/// How long the last lines of a program that has ended are awaited where something that it left behind holds its pipes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Lines that may wait between the readers and the consumer.
 const LINES_WAITING_MAX: usize = 256;
 
@@ -128,7 +130,8 @@ fn follow(
         }
         match child.try_wait() {
             Ok(Some(status)) => {
-                while let Ok(line) = lines.recv_timeout(Duration::from_millis(50)) {
+                let ended = Instant::now();
+                while let Ok(line) = lines.recv_timeout(LAST_WORDS.saturating_sub(ended.elapsed())) {
                     take(line, &mut tail);
                 }
                 return Some((status, tail.join(" | ")));
@@ -170,6 +173,15 @@ mod tests {
         lines.sort();
         assert!(result.is_ok());
         assert_eq!(lines, ["one", "three", "two"]);
+    }
+
+    #[test]
+    fn a_program_that_leaves_another_one_behind_is_not_waited_for() {
+        let started = Instant::now();
+        let (result, lines) = shell("echo started; sleep 30 &", Duration::from_secs(60));
+        assert!(result.is_ok());
+        assert_eq!(lines, ["started"]);
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -88,7 +88,7 @@ snmp_options() {
   local auth=${ROUTER_AUTH[1]} privacy=${ROUTER_PRIVACY[1]}
   if [[ $1 == reader ]]; then auth=$READER_AUTH privacy=$READER_PRIVACY; fi
   SNMP_OPTIONS=(-v3 -u "$1" -l authPriv -a "${ROUTER_AUTH[0]}" -A "$auth"
-    -x "${ROUTER_PRIVACY[0]}" -X "$privacy" -t 1 -r 0 -On)
+    -x "${ROUTER_PRIVACY[0]}" -X "$privacy" -t 5 -r 0 -On)
 }
 
 # natAddrBindNumberOfEntries.0 is the sub-agent's, so an answer proves that both are there.

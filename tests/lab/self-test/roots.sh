@@ -39,7 +39,7 @@ test_processes() {
   lab kill host1 exporter KILL
   expect "a killed daemon's status" 137 "$(lab wait host1 exporter 5)"
   lab spawn host1 writer sh -c 'echo kept >/var/tmp/file; sync; sleep 600'
-  poll 5 lab exec host1 test -s /var/tmp/file
+  poll 30 lab exec host1 test -s /var/tmp/file
   lab power host1 off
   expect "without power nothing runs" no "$(outcome lab running host1 writer)"
   expect "  nor can be started" no "$(outcome lab exec host1 true)"
@@ -63,10 +63,10 @@ test_prometheus() {
   lab spawn headquarters targets python3 -m http.server --bind 127.0.0.1 --directory "$targets" 8000
   expect "Prometheus starts" http://127.0.0.1:9090 \
     "$(lab prometheus http://127.0.0.1:8000/targets.json 2>/dev/null)"
-  poll 20 up_is 0
+  poll 60 up_is 0 || true
   expect "a target that is not mapped is down" 0 "$(up_value)"
   map_host 1 10.1.1.1 198.51.100.65
-  poll 20 up_is 1 || true
+  poll 60 up_is 1 || true
   expect "a mapped one is up" 1 "$(up_value)"
   lab down
 }
