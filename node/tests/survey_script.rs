@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use branchline::survey::{SignatureFile, assemble};
-use survey_support::{Root, awks, descriptor_of, same_apart_from_time, script_file, shells, survey};
+use survey_support::{Root, awks, descriptor_of, required, same_apart_from_time, script_file, shells, survey};
 
 #[test]
 fn every_shell_describes_this_machine() {
@@ -226,7 +226,7 @@ fn shellcheck_has_nothing_to_say() {
     let file = script_file(&assemble(&[]).unwrap());
     match Command::new("shellcheck").args(["-s", "sh"]).arg(file.path()).output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => println!("skipped: shellcheck cannot be run ({error})"),
+        Err(error) => required::skip("shellcheck", &format!("it cannot be run ({error})")),
     }
 }
 

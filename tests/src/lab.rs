@@ -403,12 +403,12 @@ fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_json::from_str(text).with_context(|| format!("lab {what} answered {text}"))
 }
 
-/// Where no lab can run, prints why and returns the value from the function.
+/// Where no lab can run and none is required, prints why and returns the value from the function.
 #[macro_export]
 macro_rules! return_without_lab {
     ($value:expr) => {
         if let Some(reason) = $crate::lab::Lab::obstacle() {
-            eprintln!("skipped, there is no site lab: {reason}");
+            $crate::required::skip("a test in the site lab", &reason);
             return $value;
         }
     };

@@ -13,5 +13,6 @@ pub mod newcomer;
 pub mod observed;
 pub mod payload;
 pub mod punctuality;
+pub mod required;
 pub mod site;
 pub mod systemd;

@@ -1,6 +1,12 @@
 //! What station and headquarters say of a site, as far as the lab's tests look at it.
 
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use branchline_protocol::survey::Descriptor;
 use serde::Deserialize;
+
+use crate::site::Site;
 
 /// A session as the station tells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +51,8 @@ pub struct MirroredHost {
 /// The account of a pack, from `branchline transfers`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PackAccount {
+    /// The pack.
+    pub pack: String,
     /// Frame bytes that crossed the line.
     pub wan_bytes: u64,
     /// The same divided by the pack's length.
@@ -138,4 +146,54 @@ impl PackTraffic {
 #[must_use]
 pub fn count_at(sessions: &[Session], stage: &str) -> usize {
     sessions.iter().filter(|session| session.stage == stage).count()
+}
+
+/// A group of targets as Prometheus' HTTP service discovery has it.
+#[derive(Deserialize)]
+struct TargetGroup {
+    targets: Vec<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Site {
+    /// What headquarters' own `/targets` lists: `address:port` by the host's name.
+    ///
+    /// # Errors
+    /// Headquarters does not answer, or lists something else.
+    pub fn targets(&self) -> Result<BTreeMap<String, String>> {
+        let address = &self.lab().facts().headquarters_address;
+        let token = std::fs::read_to_string(self.path("headquarters/http.token")).unwrap_or_default();
+        let script = format!(
+            "exec 3<>/dev/tcp/{address}/8080; printf 'GET /targets HTTP/1.0\\r\\nHost: {address}\\r\\nAuthorization: Bearer \
+             {}\\r\\n\\r\\n' >&3; cat <&3",
+            token.trim()
+        );
+        let answer = self.lab().check("headquarters", &["bash", "-c", &script])?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+        anyhow::ensure!(head.lines().next().is_some_and(|line| line.ends_with("200 OK")), "{answer}");
+        let groups: Vec<TargetGroup> = serde_json::from_str(body).with_context(|| answer.clone())?;
+        let one = |mut group: TargetGroup| Some((group.labels.remove("host")?, group.targets.pop()?));
+        groups.into_iter().map(|group| one(group).context("a group without host or target")).collect()
+    }
+
+    /// What a host found out about itself.
+    ///
+    /// # Errors
+    /// It has no survey yet.
+    pub fn descriptor(&self, host: &str) -> Result<Descriptor> {
+        let file = self.lab().root(host)?.join("var/lib/branchline/surveys/descriptor.xml");
+        let bytes = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        Ok(Descriptor::parse(&bytes)?)
+    }
+
+    /// The command lines of a host's processes whose program is at this path, each as its words.
+    ///
+    /// # Errors
+    /// The host cannot be asked.
+    pub fn command_lines(&self, host: &str, program: &str) -> Result<Vec<Vec<String>>> {
+        let script = "for file in /proc/[0-9]*/cmdline; do tr '\\0' '\\n' <$file 2>/dev/null; echo --; done";
+        let said = self.lab().check(host, &["sh", "-c", script])?;
+        let lines = said.split("\n--\n").map(|lines| lines.lines().map(str::to_owned).collect::<Vec<_>>());
+        Ok(lines.filter(|words| words.first().is_some_and(|first| first == program)).collect())
+    }
 }

@@ -1,8 +1,10 @@
-//! A captured station: its keys are in the tester's hands, and a running host, network process and installer, refuses
+//! A captured station: its keys are in the tester's hands, and every running host, network process and installer, refuses
 //! everything that its owner, the catalogue's keeper and the site's administrator have not signed, and says why (R62,
 //! R87, R122).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use branchline::config::{Home, read_key};
@@ -10,7 +12,7 @@ use branchline::install::{InstallOrder, InstallerClient, InstallerOutcome, Insta
 use branchline::mesh::{Documents, SiteState};
 use branchline_protocol::catalogue::{Catalogue, SitePolicy, StepAction, StepDefinition};
 use branchline_protocol::charter::{Charter, Keys, PublicKey, Sealed, Signed};
-use branchline_protocol::ids::{DocumentHash, Epoch, Hash, PlanHash, SessionId, SiteName};
+use branchline_protocol::ids::{DocumentHash, Epoch, Hash, PlanHash, SessionId};
 use branchline_protocol::limits::{CONTROL_MESSAGE_BYTES_MAX, SEALED_SURVEY_BYTES_MAX};
 use branchline_protocol::plan::{self, Plan};
 use branchline_protocol::session::{Directive, HostReport, HostState, Order, Stage};
@@ -19,21 +21,34 @@ use branchline_protocol::wire::codec;
 use branchline_protocol::wire::control::{ControlAnswer, ControlRequest, DocumentKind};
 use branchline_tests::attacker::Attacker;
 use branchline_tests::kept_demo::{KeptDemo, tree};
+use branchline_tests::newcomer::SITE;
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
 
-const HOST: &str = "hosts/till-1/home";
+/// The hosts of the site: the second has network file systems and the third is in a cluster, so that their plans differ.
+const HOSTS: [&str; 3] = ["till-1", "till-2", "till-3"];
+
+fn home(host: &str) -> String {
+    format!("hosts/{host}/home")
+}
 
 /// The station's key, and everything that a captured station knows.
-struct Captured {
+struct Station {
     demo: KeptDemo,
     key: SigningKey,
     site: SiteState,
-    attacker: Attacker,
-    installer: InstallerClient,
+    documents: Documents,
     /// The catalogue before the newest one, with a good signature.
     old: Signed<Catalogue>,
     epoch: Epoch,
+}
+
+/// A captured station at work on one host.
+struct Captured<'a> {
+    station: &'a Station,
+    host: &'static str,
+    attacker: Attacker,
+    installer: InstallerClient,
     generation: u32,
     revision: u64,
 }
@@ -57,34 +72,39 @@ fn body<T: branchline_protocol::charter::Document>(signed: &Signed<T>) -> T {
     signed.verify(signed.signer()).unwrap()
 }
 
-/// A site in which the host has seen a newer catalogue than its first; then the station falls into the wrong hands.
-async fn capture() -> Result<Captured> {
-    let demo = KeptDemo::start(1)?;
+/// A site in which the hosts have seen a newer catalogue than their first; then the station falls into the wrong hands.
+fn capture() -> Result<Station> {
+    let demo = KeptDemo::start(u8::try_from(HOSTS.len())?)?;
     let (version, old) = demo.change_catalogue(|_| {})?;
-    demo.wait_for_catalogue(HOST, version)?;
+    for host in HOSTS {
+        demo.wait_for_catalogue(&home(host), version)?;
+    }
     demo.kill_node("station")?;
 
-    let home = Home::open(&demo.path("station"))?;
-    let key = read_key(&home.path("identity.key"))?;
-    let documents = Documents::load(home, key.clone(), demo.seat("station")?.addresses, "captured")?;
-    let name: SiteName = "demo".parse()?;
-    let site = documents.site(&name).context("the station knows no site")?;
+    let station = Home::open(&demo.path("station"))?;
+    let key = read_key(&station.path("identity.key"))?;
+    let documents = Documents::load(station, key.clone(), demo.seat("station")?.addresses, "captured")?;
+    let site = documents.site(&SITE.parse()?).context("the station knows no site")?;
     let epoch = site.authority.charter().epoch();
-    let hello = documents.hello(&name).context("no hello")?;
-    let victim = demo.seat(HOST)?;
-    let attacker = Attacker::start(&key, hello, victim.node, victim.addresses).await?;
-    let last = attacker.report().await?;
-    let installer = InstallerClient::new(demo.path("hosts/till-1/installer.sock"));
-    let (generation, revision) = (last.session.generation + 1, last.directive_seen);
-    Ok(Captured { demo, key, site, attacker, installer, old, epoch, generation, revision })
+    Ok(Station { demo, key, site, documents, old, epoch })
 }
 
-impl Captured {
+impl<'a> Captured<'a> {
+    async fn turn_to(station: &'a Station, host: &'static str) -> Result<Self> {
+        let hello = station.documents.hello(&SITE.parse()?).context("no hello")?;
+        let victim = station.demo.seat(&home(host))?;
+        let attacker = Attacker::start(&station.key, hello, victim.node, victim.addresses).await?;
+        let last = attacker.report().await?;
+        let installer = InstallerClient::new(station.demo.path(&format!("hosts/{host}/installer.sock")));
+        let (generation, revision) = (last.session.generation + 1, last.directive_seen);
+        Ok(Self { station, host, attacker, installer, generation, revision })
+    }
+
     async fn order(&mut self, order: Order, answers: impl Fn(&HostReport) -> bool) -> Result<HostReport> {
         self.revision += 1;
         let directive = Directive {
             session: SessionId { node: self.attacker.victim(), generation: self.generation },
-            epoch: self.epoch,
+            epoch: self.station.epoch,
             revision: self.revision,
             stage: Stage::Selected,
             order,
@@ -105,8 +125,8 @@ impl Captured {
             },
         };
         let sealed: Sealed = codec::decode(&encoded, SEALED_SURVEY_BYTES_MAX)?;
-        let descriptor = Descriptor::parse(&sealed.open(&self.key)?)?;
-        let site = &self.site;
+        let descriptor = Descriptor::parse(&sealed.open(&self.station.key)?)?;
+        let site = &self.station.site;
         let (charter, catalogue, policy) =
             (site.authority.signed_charter().clone(), site.catalogue.clone().unwrap(), site.policy.clone().unwrap());
         let plan = self.plan(&descriptor, &catalogue, &policy)?;
@@ -140,7 +160,7 @@ impl Captured {
         let report = self.prepare(papers, answer).await.with_context(|| format!("offering {what}"))?;
         let HostState::Refused { reason } = report.state else { anyhow::bail!("{:?}", report.state) };
         println!("{what}: {reason}");
-        let status: Value = self.demo.json(HOST, &["status"])?;
+        let status: Value = self.station.demo.json(&home(self.host), &["status"])?;
         ensure!(status["host"]["state"]["refused"]["reason"] == reason, "{what}: {status:#}");
         self.installer_refuses(what, papers, installer_words).await
     }
@@ -151,7 +171,9 @@ impl Captured {
             charter: papers.charter.clone(),
             catalogue: papers.catalogue.clone(),
             policy: papers.policy.clone(),
-            descriptor_xml: std::fs::read_to_string(self.demo.path("hosts/till-1/home/surveys/descriptor.xml"))?,
+            descriptor_xml: std::fs::read_to_string(
+                self.station.demo.path(&home(self.host)).join("surveys/descriptor.xml"),
+            )?,
             plan: papers.plan.hash(),
             packs: Vec::new(),
             events_seen: 0,
@@ -167,11 +189,11 @@ impl Captured {
 
     /// The host's notices, once one contains `words`.
     fn notice(&self, words: &str) -> Result<()> {
-        self.demo.wait_until(10, &format!("a notice says {words:?}"), || {
-            let status: Value = self.demo.json(HOST, &["status"])?;
+        self.station.demo.wait_until(10, &format!("a notice says {words:?}"), || {
+            let status: Value = self.station.demo.json(&home(self.host), &["status"])?;
             Ok(status["notices"].to_string().contains(words))
         })?;
-        ensure!(self.demo.log("till-1").contains(words), "the log does not say {words:?}");
+        ensure!(self.station.demo.log(self.host).contains(words), "the log does not say {words:?}");
         println!("notice: {words}");
         Ok(())
     }
@@ -193,12 +215,27 @@ fn with_a_command(catalogue: &Signed<Catalogue>) -> Catalogue {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn demo_host_refuses_what_a_captured_station_offers_and_says_why() -> Result<()> {
-    let mut captured = capture().await?;
-    let root = captured.demo.path("hosts/till-1/root");
-    let before = tree(&root)?;
-    let agent = captured.demo.processes("agent.toml");
-    assert!(!agent.is_empty(), "the agent runs");
+async fn demo_every_host_refuses_what_a_captured_station_offers_and_says_why() -> Result<()> {
+    let station = capture()?;
+    let roots =
+        || HOSTS.iter().map(|host| tree(&station.demo.path(&format!("hosts/{host}/root")))).collect::<Result<Vec<_>>>();
+    let before = roots()?;
+    let agents = station.demo.processes("agent.toml");
+    assert_eq!(agents.len(), HOSTS.len(), "an agent runs on every host");
+    let mut plans = BTreeSet::new();
+    for host in HOSTS {
+        println!("{host}");
+        plans.insert(refuses_everything(&station, host).await.with_context(|| host.to_owned())?);
+    }
+    assert_eq!(plans.len(), HOSTS.len(), "every host was offered a plan of its own");
+    assert_eq!(roots()?, before, "nothing on any host has changed");
+    assert_eq!(station.demo.processes("agent.toml"), agents, "the agents run on");
+    Ok(())
+}
+
+/// Everything that a captured station could think of, on one host; gives the plan that the host would have taken.
+async fn refuses_everything(station: &Station, host: &'static str) -> Result<PlanHash> {
+    let mut captured = Captured::turn_to(station, host).await?;
     let true_papers = captured.papers().await?;
 
     // Over this very wire an honest order is taken: what follows is refused for what it says.
@@ -210,14 +247,11 @@ async fn demo_host_refuses_what_a_captured_station_offers_and_says_why() -> Resu
     unsigned_and_old(&mut captured, &true_papers).await?;
     commands(&mut captured).await?;
     a_charter_of_its_own(&mut captured, &true_papers).await?;
-
-    assert_eq!(tree(&root)?, before, "nothing on the host has changed");
-    assert_eq!(captured.demo.processes("agent.toml"), agent, "the agent runs on");
-    Ok(())
+    Ok(true_papers.plan.hash())
 }
 
-async fn unsigned_and_old(captured: &mut Captured, papers: &Papers) -> Result<()> {
-    let forged = Signed::sign(&with_a_command(&papers.catalogue), &captured.key);
+async fn unsigned_and_old(captured: &mut Captured<'_>, papers: &Papers) -> Result<()> {
+    let forged = Signed::sign(&with_a_command(&papers.catalogue), &captured.station.key);
     let plan = captured.plan(&papers.descriptor, &forged, &papers.policy)?;
     let offer = Papers { catalogue: forged, plan, ..papers.clone() };
     let words = "the catalogue is signed by";
@@ -231,17 +265,17 @@ async fn unsigned_and_old(captured: &mut Captured, papers: &Papers) -> Result<()
     let words = "the signature of the catalogue does not hold";
     captured.is_refused("a changed package", &offer, words, words).await?;
 
-    let old = captured.old.clone();
+    let old = captured.station.old.clone();
     let plan = captured.plan(&papers.descriptor, &old, &papers.policy)?;
     let offer = Papers { catalogue: old, plan, ..papers.clone() };
     captured.is_refused("an old package", &offer, "is older than version", "is older than version").await
 }
 
-async fn changed_policy_and_plan(captured: &mut Captured, papers: &Papers) -> Result<()> {
+async fn changed_policy_and_plan(captured: &mut Captured<'_>, papers: &Papers) -> Result<()> {
     let mut policy = body(&papers.policy);
     policy.version += 1;
     policy.thresholds.clear();
-    let policy = Signed::sign(&policy, &captured.key);
+    let policy = Signed::sign(&policy, &captured.station.key);
     let plan = captured.plan(&papers.descriptor, &papers.catalogue, &policy)?;
     let offer = Papers { policy, plan, ..papers.clone() };
     let words = "the site policy is signed by";
@@ -255,7 +289,7 @@ async fn changed_policy_and_plan(captured: &mut Captured, papers: &Papers) -> Re
 }
 
 /// There is no command to give: the wire knows none, and an order names a plan that the host agreed to before.
-async fn commands(captured: &mut Captured) -> Result<()> {
+async fn commands(captured: &mut Captured<'_>) -> Result<()> {
     let plan = PlanHash(Hash::of(b"rm -rf /"));
     let words = "the installation of plan";
     let report = captured.order(Order::Install { plan }, refusal_with(words)).await?;
@@ -274,14 +308,14 @@ async fn commands(captured: &mut Captured) -> Result<()> {
 }
 
 /// The way to everything else would be a charter that names other keys.
-async fn a_charter_of_its_own(captured: &mut Captured, papers: &Papers) -> Result<()> {
-    let own = PublicKey::of(&captured.key);
+async fn a_charter_of_its_own(captured: &mut Captured<'_>, papers: &Papers) -> Result<()> {
+    let own = PublicKey::of(&captured.station.key);
     let charter = Charter {
         version: body(&papers.charter).version + 1,
         keys: Keys { catalogue: own, administrator: own, approvers: vec![own] },
         ..body(&papers.charter)
     };
-    let charter = Signed::sign(&charter, &captured.key);
+    let charter = Signed::sign(&charter, &captured.station.key);
     let words = "must sign it";
     let offer = Papers { charter: charter.clone(), ..papers.clone() };
     captured.installer_refuses("a charter of its own", &offer, words).await?;
@@ -294,7 +328,7 @@ async fn a_charter_of_its_own(captured: &mut Captured, papers: &Papers) -> Resul
     captured.notice("belongs to another owner here")
 }
 
-impl Captured {
+impl Captured<'_> {
     /// The same document, spread by the mesh's own exchange of versions instead of an order.
     async fn notice_of_anti_entropy(&self, papers: &Papers, words: &str) -> Result<()> {
         self.attacker.offer(DocumentKind::Catalogue, json(&papers.catalogue));

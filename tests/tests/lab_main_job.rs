@@ -5,16 +5,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use branchline_tests::site::{Session, Site, SiteOptions, count_at};
 use branchline_tests::{payload, return_without_lab};
+use serde_json::Value;
 
 const HOSTS: [&str; 6] = ["host1", "host2", "host3", "host4", "host5", "host6"];
+/// The host that a person holds at first and then approves.
+const DELAYED: &str = "host5";
 /// The host that a person denies.
 const DENIED: &str = "host6";
-/// The rule of headquarters: everybody but one.
-const RULES: &str =
-    "[[headquarters.desk.rules]]\nname = \"all-but-one\"\nwhen = \"host != 'host6'\"\naction = \"approve\"\n";
+/// The host that is withdrawn at the end.
+const WITHDRAWN: &str = "host1";
+/// The rule of headquarters: everybody but those two.
+const RULES: &str = "[[headquarters.desk.rules]]\nname = \"all-but-two\"\nwhen = \"host != 'host5' && host != 'host6'\"\naction = \
+                     \"approve\"\n";
+/// The program of the payload.
+const PROGRAM: &str = "/usr/bin/prometheus-node-exporter";
 /// What control may cost into the site beside payload and headers, in bytes. Measured: payload's headers and control
 /// together were 162 kB for 4.08 MB of payload and six hosts, of which headers are about 140 kB.
 const CONTROL_BYTES: u64 = 100_000;
@@ -35,9 +42,10 @@ fn lab_main_job() -> Result<()> {
     for host in HOSTS {
         site.start_host(host, &token)?;
     }
-    site.wait_for("station", 150, "five complete, one awaits a person", |sessions| {
-        count_at(sessions, "complete") == 5 && count_at(sessions, "awaiting_approval") == 1
+    site.wait_for("station", 150, "four complete, two await a person", |sessions| {
+        count_at(sessions, "complete") == 4 && count_at(sessions, "awaiting_approval") == 2
     })?;
+    a_person_delays_and_approves(&site)?;
     site.headquarters(&["approvals", "deny", DENIED, "--reason", "not a till"])?;
     let sessions = site.wait_for("station", 60, "the sixth is denied", |sessions| {
         count_at(sessions, "complete") == 5 && count_at(sessions, "denied") == 1
@@ -54,7 +62,98 @@ fn lab_main_job() -> Result<()> {
     check_router(&site, &sessions)?;
     check_prometheus(&site, &sessions)?;
     check_reports(&site)?;
-    check_denied(&site)
+    check_denied(&site)?;
+    check_thresholds(&site)?;
+    withdraw(&site, &sessions)
+}
+
+/// R90, R91: a person sees the request, holds it, and lets it go; nothing happens without a word of theirs.
+fn a_person_delays_and_approves(site: &Site) -> Result<()> {
+    let standing = |host: &str| -> Result<Value> {
+        let list: Vec<Value> = site.headquarters_json(&["approvals", "list"])?;
+        let mut found = list.into_iter().filter(|request| request["host_name"] == host);
+        let request = found.next().with_context(|| format!("no request of {host}"))?;
+        ensure!(found.next().is_none(), "{host} asks twice");
+        Ok(request["standing"].clone())
+    };
+    let waits = serde_json::json!({ "pending": { "asked_again": false } });
+    assert_eq!((standing(DELAYED)?, standing(DENIED)?), (waits.clone(), waits.clone()));
+    for host in ["host1", "host2", "host3", "host4"] {
+        let decided = standing(host)?;
+        assert_eq!(decided["decided"]["decision"], "approve", "{host}: {decided}");
+        assert!(decided["decided"]["by"].to_string().contains("all-but-two"), "{host}: {decided}");
+    }
+    let text = site.headquarters(&["approvals", "list"])?;
+    let line = text.lines().find(|line| line.contains(DELAYED)).with_context(|| text.clone())?;
+    println!("{line}");
+    assert!(line.contains("pending") && line.contains("prometheus-node-exporter"), "{text}");
+
+    let reason = "the shop opens at nine";
+    site.headquarters(&["approvals", "delay", DELAYED, "--reason", reason, "--by", "ada"])?;
+    let held = site.wait_for_stage("station", 30, DELAYED, "delayed")?;
+    assert!(held.reason.contains(reason) && held.mapped.is_none(), "{held:?}");
+    let decided = standing(DELAYED)?;
+    assert_eq!(decided["decided"]["decision"]["delay"]["reason"], reason, "{decided}");
+    assert_eq!(decided["decided"]["by"], "ada", "{decided}");
+    site.wait_until(20, "the host's own operator is told", || {
+        let status: Value = site.node_json(DELAYED, &["status"])?;
+        Ok(status["host"].to_string().contains(reason))
+    })?;
+    // Time alone approves nobody. A delay that were none would end within a second or two, as it does below.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let held = site.wait_for_stage("station", 1, DELAYED, "delayed")?;
+    assert!(held.mapped.is_none() && !site.targets()?.contains_key(DELAYED), "{held:?}");
+
+    let said = site.headquarters(&["approvals", "approve", "host9"]).err().context("nobody is approved")?.to_string();
+    assert!(said.contains("host9"), "{said}");
+    site.headquarters(&["approvals", "approve", DELAYED, "--by", "ada"])?;
+    let complete = site.wait_for_stage("station", 60, DELAYED, "complete")?;
+    assert!(complete.mapped.is_some() && complete.verified, "{complete:?}");
+    let decided = standing(DELAYED)?;
+    assert_eq!((&decided["decided"]["decision"], &decided["decided"]["by"]), (&"approve".into(), &"ada".into()));
+    assert_eq!(standing(DENIED)?, waits, "the other one still waits");
+    Ok(())
+}
+
+/// R63, R83: the value that the catalogue computes from the survey, ten scrapes at once for each processor, stands in
+/// the file that the installer wrote and among the arguments of the process that runs.
+fn check_thresholds(site: &Site) -> Result<()> {
+    for host in HOSTS {
+        let processors = site.descriptor(host)?.host.hardware.cpu_count;
+        assert_eq!(processors.to_string(), site.lab().check(host, &["nproc"])?.trim(), "{host}");
+        let wanted = vec![format!("--web.max-requests={}", processors * 10)];
+        let of = |words: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+            words.filter(|word| word.starts_with("--web.max-requests")).map(str::to_owned).collect()
+        };
+        let file = site.lab().check(host, &["cat", "/etc/default/prometheus-node-exporter"])?;
+        assert_eq!(of(&mut file.split(|c: char| c.is_whitespace() || c == '"')), wanted, "{host}: {file}");
+        let running = site.command_lines(host, PROGRAM)?;
+        if host == DENIED {
+            assert!(running.is_empty(), "{host}: {running:?}");
+            continue;
+        }
+        let [arguments] = &running[..] else { bail!("{host}: {running:?}") };
+        assert_eq!(of(&mut arguments.iter().map(String::as_str)), wanted, "{host}: {arguments:?}");
+        println!("{host}: {processors} processors, {} in its file and its process", wanted[0]);
+    }
+    Ok(())
+}
+
+/// R98: headquarters itself does not list a withdrawn host any more, and Prometheus drops it.
+fn withdraw(site: &Site, sessions: &[Session]) -> Result<()> {
+    let mut wanted: BTreeMap<String, String> =
+        approved(sessions).into_iter().map(|(host, mapped)| (host, format!("{mapped}:9100"))).collect();
+    assert_eq!(site.targets()?, wanted);
+    site.node("station", &["sessions", "withdraw", WITHDRAWN])?;
+    site.wait_for_stage("station", 60, WITHDRAWN, "withdrawn")?;
+    let gone = wanted.remove(WITHDRAWN).context("it was no target")?;
+    site.wait_until(30, "headquarters' /targets lists the others only", || Ok(site.targets()? == wanted))
+        .with_context(|| format!("{:?}", site.targets()))?;
+    let series = || site.lab().prometheus_query(&format!("up{{instance=\"{gone}\"}}"));
+    site.wait_until(30, "Prometheus drops it", || Ok(series()?.as_array().is_some_and(Vec::is_empty)))?;
+    assert!(site.command_lines(WITHDRAWN, PROGRAM)?.is_empty());
+    println!("{WITHDRAWN} is withdrawn: headquarters lists {wanted:?}");
+    Ok(())
 }
 
 fn approved(sessions: &[Session]) -> BTreeMap<String, String> {
@@ -106,7 +205,7 @@ fn check_router(site: &Site, sessions: &[Session]) -> Result<()> {
     assert!(rows.iter().all(|row| row.status == "active"), "{rows:?}");
     let told = rows.into_iter().filter_map(|row| Some((row.global?, row.local?))).collect();
     assert_eq!(wanted, told);
-    let shown: serde_json::Value = site.node_json("station", &["nat", "show"])?;
+    let shown: Value = site.node_json("station", &["nat", "show"])?;
     let mappings = shown["mappings"].as_array().context("nat show has no mappings")?;
     let said: BTreeSet<_> = mappings
         .iter()
@@ -122,7 +221,7 @@ fn check_prometheus(site: &Site, sessions: &[Session]) -> Result<()> {
     let up = || -> Result<BTreeMap<String, String>> {
         let result = site.lab().prometheus_query("up")?;
         let series = result.as_array().context("no vector")?;
-        let one = |value: &serde_json::Value| {
+        let one = |value: &Value| {
             let instance = value["metric"]["instance"].as_str().unwrap_or("").to_owned();
             (instance, value["value"][1].as_str().unwrap_or("").to_owned())
         };

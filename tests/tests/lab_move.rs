@@ -78,6 +78,7 @@ fn withdraw(site: &Site) -> Result<()> {
     site.wait_until(30, "the target is gone", || {
         Ok(site.mirror()?.iter().all(|host| host.is_target == (host.host_name != WITHDRAWN)))
     })?;
+    assert_eq!(site.targets()?.into_keys().collect::<Vec<_>>(), ["host2", "host3"], "headquarters' own list");
     let table = site.lab().nat_table()?;
     assert!(table.forwarding.inbound.iter().all(|mapping| mapping.local != inside), "{table:?}");
     assert_eq!(table.forwarding.inbound.len(), 2, "{table:?}");

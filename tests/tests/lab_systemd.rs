@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use branchline_tests::site::{Site, SiteOptions};
-use branchline_tests::{payload, return_without_lab, systemd};
+use branchline_tests::{payload, required, return_without_lab, systemd};
 
 const GOOD: &str = "host1";
 const BAD: &str = "host4";
@@ -20,7 +20,7 @@ const SERVICE: &str = "\n[service]\nname = \"broken\"\nprogram = \"/opt/broken/r
 fn lab_systemd() -> Result<()> {
     return_without_lab!(Ok(()));
     if let Some(reason) = systemd::obstacle()? {
-        eprintln!("skipped, no machine of the lab can boot systemd: {reason}");
+        required::skip("machines that boot systemd", &reason);
         return Ok(());
     }
     let made = tempfile::tempdir()?;

@@ -16,6 +16,8 @@ pub const MODULES: [&str; 6] = ["cpu", "memory", "disk", "nfs", "cluster", "high
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
+    /// None: what a template says on the hosts that it does not mean.
+    Never,
     /// Ends at once with an error.
     Start,
     /// Runs, but says that it is not well.
@@ -127,6 +129,12 @@ mod tests {
         assert!(config.has("nfs") && !config.has("disk"));
         assert_eq!(config.numbers(), BTreeMap::from([("cpu_load_warning", 3.0), ("nfs_stale_after_seconds", 30.0)]));
         assert_eq!(config.fail, Some(Failure::CrashAfterSeconds));
+    }
+
+    #[test]
+    fn a_host_that_is_not_meant_does_not_fail() {
+        let config = read("listen = \"127.0.0.1:9105\"\nfail = \"never\"\n").unwrap();
+        assert_eq!(config.fail, Some(Failure::Never));
     }
 
     #[test]

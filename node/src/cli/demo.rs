@@ -19,6 +19,10 @@ pub struct Args {
     /// A file to bring to every host beside the agent, under /opt/demo-payload of its root: of any kind, and not empty
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
+    /// Tell the agent of one host to fail, to see what is said then: `till-2=start` ends at once, `till-2=health` runs and is
+    /// not well
+    #[arg(long, value_name = "HOST=MANNER")]
+    fail_agent: Option<demo::FailingAgent>,
     /// Leave everything running, and say where to look and how to end it
     #[arg(long)]
     keep: bool,
@@ -32,6 +36,12 @@ pub struct Args {
 /// # Errors
 /// Something did not work: the message says which host hung in which stage, and where the logs are.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let options = demo::Options { hosts: args.hosts, payload: args.payload, keep: args.keep, json: args.json };
+    let options = demo::Options {
+        hosts: args.hosts,
+        payload: args.payload,
+        fail_agent: args.fail_agent,
+        keep: args.keep,
+        json: args.json,
+    };
     Ok(if demo::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

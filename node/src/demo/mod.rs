@@ -29,9 +29,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use branchline_protocol::session::Stage;
 
-pub use self::processes::end_with_parent;
 use self::{
     observed::{Session, Traffic},
     outcome::{HostOutcome, Outcome},
@@ -40,11 +40,14 @@ use self::{
     site::Site,
     waiting::{PAUSE, Watchdog},
 };
+pub use self::{payload::FailingAgent, processes::end_with_parent};
 use crate::config::open_input;
 
 /// After this the demo fails, with a few seconds more for each host.
 const LIMIT: Duration = Duration::from_secs(110);
 const LIMIT_FOR_EACH_HOST: Duration = Duration::from_secs(2);
+/// How long the demo waits for the report of a host that did not become complete.
+const PATIENCE_WITH_FAILED: Duration = Duration::from_secs(5);
 /// Lines of a log that a failure shows.
 const LOG_LINES: usize = 4;
 
@@ -55,6 +58,8 @@ pub struct Options {
     pub hosts: u8,
     /// A file to install beside the sample agent.
     pub payload: Option<PathBuf>,
+    /// An agent that is told to fail.
+    pub fail_agent: Option<FailingAgent>,
     /// Leave everything running.
     pub keep: bool,
     /// Print JSON.
@@ -68,6 +73,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool> {
     if let Some(file) = &options.payload {
         open_input("the payload", file)?;
+    }
+    if let Some(failing) = &options.fail_agent {
+        let names: Vec<String> = (1..=options.hosts).map(site::host_name).collect();
+        ensure!(names.contains(&failing.host), "{} is none of the demo's hosts: {}", failing.host, names.join(", "));
     }
     let limit = LIMIT + LIMIT_FOR_EACH_HOST * u32::from(options.hosts);
     let watchdog = Watchdog::start(limit)?;
@@ -120,7 +129,7 @@ fn carry_out(
     watchdog: &Watchdog,
 ) -> Result<()> {
     progress.step("Making keys, a charter, and a signed catalogue with this program as the payload");
-    let packing = site.found(processes, options.payload.as_deref(), program)?;
+    let packing = site.found(processes, options, program)?;
     progress.step("Starting headquarters, a router and the station");
     site.start_center(processes, watchdog)?;
     let (token, owner) = site.token(processes, watchdog)?;
@@ -148,21 +157,30 @@ fn follow(site: &Site, processes: &mut Processes, progress: &mut Progress, watch
         watchdog.check(processes, "every host to be complete")?;
         std::thread::sleep(PAUSE);
     }
+    let ended = observed::sessions(site);
+    let complete = |name: &&String| ended.get(*name).is_some_and(|session| session.stage == Stage::Complete);
+    let complete: Vec<&String> = site.hosts.iter().filter(complete).collect();
     let reports = |name: &String| site.host_home(name).join("reports/report.html");
-    let all_there =
-        || (site.hosts.iter().all(|name| reports(name).exists()) && observed::are_targets(site)).then_some(());
-    let sessions = observed::sessions(site);
-    if let Some(session) =
-        sessions.values().find(|session| session.stage != branchline_protocol::session::Stage::Complete)
-    {
-        return Err(anyhow!("{} ended as {}: {}", session.host_name, stage_name(session.stage), session.reason));
-    }
+    let all_there = || {
+        let is_there = complete.iter().all(|name| reports(name).exists());
+        (is_there && observed::targets(site) == complete.len()).then_some(())
+    };
     watchdog.wait(processes, all_there, "the reports on the hosts, and the hosts in service discovery")?;
-    for name in &site.hosts {
+    let patience = watchdog.elapsed() + PATIENCE_WITH_FAILED;
+    while !site.hosts.iter().all(|name| reports(name).exists()) && watchdog.elapsed() < patience {
+        watchdog.check(processes, "the reports of the hosts that failed")?;
+        std::thread::sleep(PAUSE);
+    }
+    for name in site.hosts.iter().filter(|name| reports(name).exists()) {
         let to = site.path("reports").join(format!("{name}.html"));
         fs::copy(reports(name), &to).with_context(|| format!("copying the report to {}", to.display()))?;
     }
-    Ok(())
+    match ended.values().find(|session| session.stage != Stage::Complete) {
+        Some(session) => {
+            Err(anyhow!("{} ended as {}: {}", session.host_name, stage_name(session.stage), session.reason))
+        }
+        None => Ok(()),
+    }
 }
 
 fn outcome(site: &Site, sessions: &BTreeMap<String, Session>, traffic: Traffic, seconds: f64) -> Outcome {

@@ -120,18 +120,20 @@ impl Outcome {
         self.hosts.iter().all(HostOutcome::is_complete)
     }
 
-    /// The table and the sums.
+    /// The table, what its letters mean, and the sums.
     pub fn text(&self) -> String {
-        let rows: Vec<Vec<String>> = self.hosts.iter().map(row).chain([self.station_row()]).collect();
-        let header = ["HOST", "STATE", "PAYLOADS", "MODULES", "WAN", "LAN", "MAPPED", "VERIFIED"];
+        let groups = self.thresholds();
+        let rows: Vec<Vec<String>> =
+            self.hosts.iter().map(|host| row(host, &groups)).chain([self.station_row()]).collect();
+        let header =
+            ["HOST", "STATE", "PAYLOADS", "MODULES", "THRESHOLDS", "WAN", "LAN", "MAPPED", "VERIFIED", "REPORT"];
         let mut text = table(&header, &rows);
         text.push_str("\n\nThresholds\n");
-        for (thresholds, names) in self.thresholds() {
-            text.push_str(&format!("  {}\n    {}\n", names.join(", "), thresholds.join("\n    ")));
+        for (number, thresholds) in groups.iter().enumerate() {
+            text.push_str(&format!("  {}  {}\n", letter(number), thresholds.join("\n     ")));
         }
-        text.push_str("\nReports\n");
-        for report in self.hosts.iter().filter_map(|host| host.report.as_ref()) {
-            text.push_str(&format!("  {}\n", report.display()));
+        if let Some(directory) = self.hosts.iter().find_map(|host| host.report.as_ref()?.parent()) {
+            text.push_str(&format!("\nThe reports are in {}\n", directory.display()));
         }
         text.push_str(&format!(
             "\n{} of payload, {} over the WAN (ratio {:.2}), {} inside the site, {:.1} s\n",
@@ -147,34 +149,49 @@ impl Outcome {
     /// By default the station is the one that brings a payload over the WAN, for all of the site.
     fn station_row(&self) -> Vec<String> {
         let (wan, lan) = self.station_bytes;
-        ["(station)", "-", "-", "-", &bytes(wan), &bytes(lan), "-", "-"].map(str::to_owned).to_vec()
+        ["(station)", "-", "-", "-", "-", &bytes(wan), &bytes(lan), "-", "-", "-"].map(str::to_owned).to_vec()
     }
 
-    /// Hosts with the same thresholds stand together.
-    fn thresholds(&self) -> Vec<(Vec<String>, Vec<&str>)> {
-        let mut groups: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
-        for host in &self.hosts {
-            let lines: Vec<String> = host.thresholds.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-            match groups.iter_mut().find(|(known, _)| *known == lines) {
-                Some((_, names)) => names.push(&host.name),
-                None => groups.push((lines, vec![&host.name])),
+    /// The different sets of thresholds that hosts have, so that a set is written once and not in every row.
+    fn thresholds(&self) -> Vec<Vec<String>> {
+        let mut groups: Vec<Vec<String>> = Vec::new();
+        for lines in self.hosts.iter().map(threshold_lines).filter(|lines| !lines.is_empty()) {
+            if !groups.contains(&lines) {
+                groups.push(lines);
             }
         }
         groups
     }
 }
 
-fn row(host: &HostOutcome) -> Vec<String> {
+fn threshold_lines(host: &HostOutcome) -> Vec<String> {
+    host.thresholds.iter().map(|(name, value)| format!("{name} = {value}")).collect()
+}
+
+/// `a` to `z`, then `a1`, `b1`, and so on: fifty hosts may have fifty sets.
+fn letter(number: usize) -> String {
+    let letter = char::from(b'a' + (number % 26) as u8);
+    if number < 26 { letter.to_string() } else { format!("{letter}{}", number / 26) }
+}
+
+fn row(host: &HostOutcome, groups: &[Vec<String>]) -> Vec<String> {
     let modules: Vec<&str> = host.modules.iter().map(|module| module.rsplit('/').next().unwrap_or(module)).collect();
+    let lines = threshold_lines(host);
+    let thresholds =
+        groups.iter().position(|group| *group == lines).map(|at| format!("{} ({})", lines.len(), letter(at)));
+    let report = host.report.as_ref().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     vec![
         host.name.clone(),
         host.state.clone(),
-        host.payloads.join(", "),
-        modules.join(" "),
+        or_dash(host.payloads.join(", ")),
+        or_dash(modules.join(" ")),
+        or_dash(thresholds.unwrap_or_default()),
         bytes(host.bytes.0),
         bytes(host.bytes.1),
         host.mapped_address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
         if host.verified { "yes" } else { "no" }.to_owned(),
+        or_dash(report.unwrap_or_default()),
     ]
 }
 

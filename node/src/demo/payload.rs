@@ -3,11 +3,12 @@ use std::{
     fs::File,
     io::{BufWriter, Read, Write},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, Result};
 
-use crate::config::open_input;
+use crate::{agent::Failure, config::open_input};
 
 /// The definition of the agent's package.
 pub const SAMPLE_AGENT: &str = include_str!("packages/sample-agent.toml");
@@ -21,17 +22,55 @@ pub struct Prepared {
     pub payload: PathBuf,
 }
 
-/// The sample agent: a tar with `program`, without its debugging information, as `bin/sample-agent`.
+/// The agent of one host, told to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingAgent {
+    /// The host's name.
+    pub host: String,
+    /// How its agent fails.
+    pub manner: Failure,
+}
+
+impl FromStr for FailingAgent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let manner = |name: &str| match name {
+            "start" => Some(Failure::Start),
+            "health" => Some(Failure::Health),
+            _ => None,
+        };
+        let parts = text.split_once('=').and_then(|(host, name)| Some((host, manner(name)?)));
+        let (host, manner) = parts.ok_or("say a host and `start` or `health`, such as till-2=start")?;
+        Ok(Self { host: host.to_owned(), manner })
+    }
+}
+
+impl FailingAgent {
+    /// The definition of the sample agent, with a line more in the agent's configuration.
+    fn definition(&self) -> Result<String> {
+        let place = "thresholds = {{ toml: plan.thresholds }}\n";
+        let manner = serde_json::to_value(self.manner)?;
+        let manner = manner.as_str().context("a manner of failing has no name")?;
+        let line = format!("fail = {{{{ toml: host.hostname == '{}' ? '{manner}' : 'never' }}}}\n", self.host);
+        anyhow::ensure!(SAMPLE_AGENT.contains(place), "the sample agent's configuration has no line for thresholds");
+        Ok(SAMPLE_AGENT.replace(place, &format!("{place}{line}")))
+    }
+}
+
+/// The sample agent: a tar with `program`, without its debugging information, as `bin/sample-agent`; one that is told to
+/// fail on the host of `failing`.
 ///
 /// # Errors
 /// The program cannot be read, or the disk is full.
-pub fn sample_agent(directory: &Path, program: &Path) -> Result<Prepared> {
+pub fn sample_agent(directory: &Path, program: &Path, failing: Option<&FailingAgent>) -> Result<Prepared> {
+    let definition = failing.map_or_else(|| Ok(SAMPLE_AGENT.to_owned()), FailingAgent::definition)?;
     let content = std::fs::read(program).with_context(|| format!("reading {}", program.display()))?;
     let content = without_sections(content);
     prepare(
         directory,
         "sample-agent-1.0.0",
-        SAMPLE_AGENT,
+        &definition,
         &mut content.as_slice(),
         content.len() as u64,
         "bin/sample-agent",
@@ -121,9 +160,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("price list.txt");
         std::fs::write(&file, "1 cup 2.50\n").unwrap();
-        for prepared in
-            [sample_agent(directory.path(), &file).unwrap(), of_file(&directory.path().join("other"), &file).unwrap()]
-        {
+        let failing: FailingAgent = "till-2=health".parse().unwrap();
+        let (well, ill) = (directory.path().join("well"), directory.path().join("ill"));
+        for prepared in [
+            sample_agent(&well, &file, None).unwrap(),
+            sample_agent(&ill, &file, Some(&failing)).unwrap(),
+            of_file(&directory.path().join("other"), &file).unwrap(),
+        ] {
             let definition = std::fs::read_to_string(&prepared.definition).unwrap();
             PackageDefinition::from_toml(&definition).unwrap();
             let mut archive = tar::Archive::new(File::open(&prepared.payload).unwrap());
@@ -132,6 +175,20 @@ mod tests {
         }
         let error = of_file(directory.path(), &directory.path().join("missing")).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn one_host_is_told_to_fail_and_every_other_is_not() {
+        let failing: FailingAgent = "till-2=start".parse().unwrap();
+        assert_eq!(failing, FailingAgent { host: "till-2".to_owned(), manner: Failure::Start });
+        let definition = failing.definition().unwrap();
+        assert!(
+            definition.contains("fail = {{ toml: host.hostname == 'till-2' ? 'start' : 'never' }}\n"),
+            "{definition}"
+        );
+        for wrong in ["till-2", "till-2=", "till-2=slowly", "=never"] {
+            assert!(wrong.parse::<FailingAgent>().unwrap_err().contains("till-2=start"), "{wrong}");
+        }
     }
 
     #[test]

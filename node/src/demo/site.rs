@@ -6,6 +6,7 @@ use branchline_protocol::charter::PublicKey;
 use branchline_station_role::headquarters::{ApprovalRule, HeadquartersConfiguration, PoolEntry, RuleAction};
 
 use super::{
+    Options,
     network::Network,
     payload,
     processes::{Pending, Processes},
@@ -43,6 +44,11 @@ value = "85"
 reason = "disks of this site are small"
 "#;
 
+/// The name of the host with this number, from 1.
+pub fn host_name(number: u8) -> String {
+    format!("till-{number}")
+}
+
 /// The demo's files and addresses.
 #[derive(Debug)]
 pub struct Site {
@@ -60,7 +66,7 @@ impl Site {
     /// # Errors
     /// No addresses are free, or the directory's path is too long for Unix sockets.
     pub fn plan(directory: &Path, hosts: u8) -> Result<Self> {
-        let hosts = (1..=hosts).map(|number| format!("till-{number}")).collect();
+        let hosts = (1..=hosts).map(host_name).collect();
         let site = Self { directory: directory.to_owned(), network: Network::find()?, hosts };
         let longest = site.host("till-50").join("home/installer.sock");
         ensure!(
@@ -108,7 +114,7 @@ impl Site {
     ///
     /// # Errors
     /// A file cannot be written, or a command fails.
-    pub fn found(&self, processes: &Processes, payload: Option<&Path>, program: &Path) -> Result<Pending> {
+    pub fn found(&self, processes: &Processes, options: &Options, program: &Path) -> Result<Pending> {
         self.write_headquarters()?;
         self.write_station()?;
         self.write_router()?;
@@ -142,11 +148,12 @@ impl Site {
         // A real site keeps this key on its approvers' machines; the demo has an automatic rule, which needs it here.
         let approval = Bundle::open(&self.path("bundle"))?.path(BundleKey::Approval.file_name());
         std::fs::copy(&approval, self.path("headquarters/approval.key")).context("copying the approval key")?;
-        if let Some(file) = payload {
+        if let Some(file) = &options.payload {
             let prepared = payload::of_file(&self.path("payload"), file)?;
             processes.run(&self.catalogue_add(&prepared))?;
         }
-        processes.begin(&self.catalogue_add(&payload::sample_agent(&self.path("payload"), program)?))
+        let agent = payload::sample_agent(&self.path("payload"), program, options.fail_agent.as_ref())?;
+        processes.begin(&self.catalogue_add(&agent))
     }
 
     fn catalogue_add(&self, prepared: &payload::Prepared) -> Vec<String> {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use branchline_protocol::{
-    charter::{JoinToken, Role},
+    catalogue::Catalogue,
+    charter::{JoinToken, Role, Signed},
     ids::{NodeId, SessionId, SiteName},
     wire::control::DocumentKind,
 };
@@ -79,6 +80,7 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
             check_document(node, DocumentKind::Catalogue, &catalogue)
                 .with_context(|| format!("publishing {}", directory.join("catalogue.json").display()))?;
             let packs = node.packs.publish(&directory).await?;
+            has_all_packs(node, &directory, &catalogue)?;
             let taken = take_document(node, DocumentKind::Catalogue, &catalogue)?;
             Ok(json!({ "packs": packs, "catalogue_is_new": taken }))
         }
@@ -352,6 +354,19 @@ fn take_document(node: &Node, kind: DocumentKind, json: &str) -> Result<Value> {
 fn check_document(node: &Node, kind: DocumentKind, json: &str) -> Result<()> {
     let check = |site: &SiteName| Ok(node.documents.would_take(site, kind, json.as_bytes(), wall_time())?);
     of_any_site(node, check).map(drop)
+}
+
+/// Hosts would wait for ever for a pack that headquarters has not.
+fn has_all_packs(node: &Node, directory: &std::path::Path, json: &str) -> Result<()> {
+    let signed: Signed<Catalogue> = serde_json::from_str(json)?;
+    let catalogue = signed.verify(signed.signer())?;
+    let payloads = catalogue.packages.iter().map(|package| (package.payload.pack, package.definition.name.as_str()));
+    let patches = catalogue.patches.iter().map(|patch| (patch.pack, "a patch"));
+    if let Some((pack, whose)) = payloads.chain(patches).find(|(pack, _)| !node.packs.keeps(*pack)) {
+        let place = directory.join(format!("packs/{pack}.pack"));
+        bail!("the pack of {whose} is neither in {} nor kept here: nothing is published", place.display());
+    }
+    Ok(())
 }
 
 /// Whether any site took something newer. What one refuses is an error only where none did.

@@ -320,6 +320,11 @@ impl Packs {
         Ok(serde_json::json!({ "transfers": self.bulk.accounts(), "origin": self.bulk.fence_records() }))
     }
 
+    /// Whether this node keeps all of a pack.
+    pub fn keeps(&self, pack: PackId) -> bool {
+        self.store.kept(pack).is_some_and(|kept| kept.is_full())
+    }
+
     /// Copies the packs of a catalogue directory into the store and serves them.
     ///
     /// # Errors

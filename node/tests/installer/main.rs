@@ -5,5 +5,7 @@
 
 mod payloads;
 mod recovery;
+#[path = "../../../tests/src/required.rs"]
+mod required;
 mod support;
 mod trust;

@@ -4,7 +4,10 @@ use std::{fs, path::Path, process::Command};
 use branchline::install::{InstallerOutcome, InstallerRequest};
 use branchline_protocol::{catalogue::PayloadFormat, report::EventBody};
 
-use super::support::{Site, agent_definition, agent_tar, failure, output};
+use super::{
+    required,
+    support::{Site, agent_definition, agent_tar, failure, output},
+};
 
 fn get(port: u16, path: &str) -> String {
     use std::io::{Read, Write};
@@ -90,7 +93,7 @@ fn a_failing_step_is_rolled_back() {
 /// or the rights are missing.
 fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
     if !rustix::process::geteuid().is_root() || Command::new("dpkg-deb").arg("--version").output().is_err() {
-        eprintln!("skipped: real packages need root and dpkg");
+        required::skip("real packages", "they need root and dpkg-deb");
         return None;
     }
     let tree = directory.join(format!("tiny-{version}"));

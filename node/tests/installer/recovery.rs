@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use branchline::install::{InstallOrder, InstallerOutcome, InstallerRequest, SocketError};
 
-use super::support::{Site, agent_definition, agent_tar, failure};
+use super::{
+    required,
+    support::{Site, agent_definition, agent_tar, failure},
+};
 
 /// Installs with the process ending hard after 0, 1, 2, ... entries of the journal, each in a site of its own; after each
 /// the order comes again to a new process. Gives how many ends there were.
@@ -62,9 +65,9 @@ impl Small {
     fn mount(place: PathBuf, bytes: u64) -> Option<Self> {
         std::fs::create_dir_all(&place).unwrap();
         let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&place).output().ok()?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&place).output().unwrap();
         if !mounted.status.success() {
-            eprintln!("skipped: a small file system cannot be mounted here: {mounted:?}");
+            required::skip("a full disk", &format!("a small file system cannot be mounted here: {mounted:?}"));
             return None;
         }
         Some(Self(place))

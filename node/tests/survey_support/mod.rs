@@ -10,19 +10,20 @@ use std::process::{Command, Output, Stdio};
 use branchline::survey::{Script, assemble};
 use branchline_protocol::survey::{Descriptor, XSD};
 
-/// The shells that are here, each as a command line; what is not here is said once a call.
+#[path = "../../../tests/src/required.rs"]
+pub mod required;
+
+/// The shells that are here, each as a command line. The first three are those that the script promises to run under.
 pub fn shells() -> Vec<Vec<String>> {
-    [&["dash"][..], &["bash"], &["busybox", "sh"], &["ksh"]]
-        .into_iter()
-        .filter(|command| {
-            let here = is_here(command[0]);
-            if !here {
-                println!("skipped: {} is not installed", command[0]);
-            }
-            here
-        })
-        .map(|command| command.iter().map(|&word| word.to_owned()).collect())
-        .collect()
+    let promised = [&["dash"][..], &["bash"], &["busybox", "sh"]].into_iter().filter(|command| {
+        let here = is_here(command[0]);
+        if !here {
+            required::skip(&format!("the survey under {}", command.join(" ")), "it is not installed");
+        }
+        here
+    });
+    let more = [&["ksh"][..]].into_iter().filter(|command| is_here(command[0]));
+    promised.chain(more).map(|command| command.iter().map(|&word| word.to_owned()).collect()).collect()
 }
 
 fn is_here(program: &str) -> bool {
@@ -96,7 +97,7 @@ pub fn schema_verdict(document: &[u8]) -> Option<(bool, String)> {
     match output {
         Ok(output) => Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => {
-            println!("skipped: xmllint cannot be run ({error})");
+            required::skip("the XSD's verdict", &format!("xmllint cannot be run ({error})"));
             None
         }
     }
