@@ -38,6 +38,9 @@ fn in_good_weather_every_byte_crosses_the_line_once() {
         let summary = run(SiteScenario::calm(seed));
         assert_eq!(summary.wan_bytes, summary.pack_bytes, "wan_ratio is exactly 1 (R70): {summary:?}");
         assert_eq!((summary.crashes, summary.holders_lost), (0, 0));
+        let messages = summary.messages;
+        assert!(messages.sent > 0, "{summary:?}");
+        assert_eq!((messages.lost, messages.doubled, messages.overtaking), (0, 0, 0), "{summary:?}");
     }
 }
 
@@ -52,28 +55,48 @@ fn one_seed_is_one_run() {
 }
 
 /// Loss, doubling, reordering, outages, corrupt frames, a failing router, failing installations, crashes of everybody:
-/// in every world all properties hold, and everybody is done in the end (the 200 seeds, in four parts).
+/// in every world all properties hold, and all hosts are complete in the end (the 200 seeds, in four parts).
 fn storms(seeds: std::ops::Range<u64>) {
-    let (mut crashes, mut wan_bytes, mut pack_bytes) = (0, 0, 0);
+    let (mut crashes, mut wan_bytes, mut pack_bytes, mut doubled) = (0, 0, 0, 0);
     let mut failed = Vec::new();
     for seed in seeds {
-        match try_run(&SiteScenario::stormy(seed)) {
+        let scenario = SiteScenario { denied: 0, ..SiteScenario::stormy(seed) };
+        match try_run(&scenario) {
             Ok(summary) => {
                 crashes += summary.crashes;
                 wan_bytes += summary.wan_bytes;
                 pack_bytes += summary.pack_bytes;
+                assert_eq!((summary.complete, summary.denied), (scenario.hosts, 0), "seed {seed}: {summary:?}");
+                let messages = summary.messages;
+                assert!(messages.lost > 0 && messages.overtaking > 0, "seed {seed} is no storm: {summary:?}");
+                doubled += messages.doubled;
             }
             Err((reason, tail)) => failed.push((seed, reason, tail)),
         }
     }
     if let Some((seed, _, tail)) = failed.first() {
-        let scenario = SiteScenario::stormy(*seed);
+        let scenario = SiteScenario { denied: 0, ..SiteScenario::stormy(*seed) };
         let list: Vec<String> = failed.iter().map(|(seed, reason, _)| format!("seed {seed}: {reason}")).collect();
         panic!("{}\nthe first of them, seed {seed}: {scenario:#?}\n{tail}", list.join("\n"));
     }
     println!("{crashes} crashes, wan_ratio {:.4}", wan_bytes as f64 / pack_bytes as f64);
     assert!(wan_bytes * 10 <= pack_bytes * 11, "{wan_bytes} bytes for packs of {pack_bytes} bytes");
+    assert!(doubled > 0, "no message came twice");
     assert!(crashes > 50, "only {crashes} crashes: the weather was too good");
+}
+
+/// Who is denied ends denied and is never mapped, whatever is lost; the others are complete.
+#[test]
+fn in_a_storm_only_those_who_are_denied_are_not_complete() {
+    let mut denied = 0;
+    for seed in 220..240 {
+        let scenario = SiteScenario { denied: 1, ..SiteScenario::stormy(seed) };
+        let hosts = scenario.hosts;
+        let summary = run(scenario);
+        assert_eq!((summary.complete, summary.denied), (hosts - 1, 1), "seed {seed}: {summary:?}");
+        denied += summary.denied;
+    }
+    assert_eq!(denied, 20);
 }
 
 #[test]

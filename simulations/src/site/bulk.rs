@@ -14,6 +14,7 @@ use branchline_protocol::{
 use super::{
     SiteWorld,
     happening::{End, Happening, Who},
+    messages::Path,
     trust::site_name,
 };
 use crate::world::driven::Process;
@@ -274,9 +275,7 @@ impl SiteWorld {
                 self.cut_peer(number, peer);
             }
             NamedOutput::AskLease { pack, held } => {
-                for way in self.lan().deliveries(&mut self.chance) {
-                    self.agenda.after(way, Happening::AskLease(number, pack, held));
-                }
+                self.send_inside(Path::FromHost(number), 1, &Happening::AskLease(number, pack, held));
             }
             NamedOutput::Complete { pack, wan_bytes, lan_bytes } => {
                 self.watch_held_frames(number, pack);

@@ -17,6 +17,7 @@ use branchline_station_role::station::{SiteInput, StationInput};
 use super::{
     SiteWorld,
     happening::{Happening, Who},
+    messages::Path,
     trust::site_name,
 };
 use crate::{
@@ -96,10 +97,7 @@ impl SiteWorld {
         for output in self.headquarters.machine.release() {
             match output {
                 HeadquartersOutput::Answer { directive, .. } => {
-                    let copies = self.wan_ways();
-                    for way in copies {
-                        self.agenda.after(way, Happening::Answer(directive.clone()));
-                    }
+                    self.send_over_the_line(Path::FromHeadquarters, &Happening::Answer(directive));
                 }
                 HeadquartersOutput::SignApproval(approval) => {
                     self.note(format_args!("{} decides {:?}", approval.decided_by, approval.decision));
@@ -196,13 +194,5 @@ impl SiteWorld {
                 self.station_input(SiteInput::Station(StationInput::Withdraw { session, by }));
             }
         }
-    }
-
-    /// How long each copy of a message between station and headquarters is under way; none where the line is down.
-    pub(super) fn wan_ways(&mut self) -> Vec<Duration> {
-        if !self.wan.is_up(self.agenda.now().monotonic) {
-            return Vec::new();
-        }
-        if self.stormy() { self.scenario.wan.deliveries(&mut self.chance) } else { vec![Duration::from_millis(20)] }
     }
 }

@@ -16,6 +16,7 @@ use branchline_protocol::{
 use super::{
     SiteWorld,
     happening::{Happening, Who},
+    messages::Path,
     payload::PackStore,
 };
 use crate::{
@@ -205,9 +206,7 @@ impl SiteWorld {
                 HostOutput::SendReport(report) => {
                     self.watch.expect(bounds::host_report(&report));
                     let slowness = self.slowness(number);
-                    for way in self.lan().deliveries(&mut self.chance) {
-                        self.agenda.after(way * slowness, Happening::Report(number, report.clone()));
-                    }
+                    self.send_inside(Path::FromHost(number), slowness, &Happening::Report(number, report));
                 }
                 HostOutput::RunSurvey => {
                     let host = &mut self.hosts[number];

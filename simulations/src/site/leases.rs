@@ -16,6 +16,7 @@ use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup,
 use super::{
     SiteWorld,
     happening::{Happening, Who},
+    messages::Path,
     station::StationNode,
     trust::{Trust, site_name},
 };
@@ -164,9 +165,7 @@ impl SiteWorld {
         let before = self.station.leasing.last_holder.insert(pack, number).filter(|before| *before != number);
         let lapsed = before.is_some_and(|before| !self.hosts[before].complete.contains_key(&pack));
         self.watch.holders_lost += u64::from(lapsed);
-        for way in self.lan().deliveries(&mut self.chance) {
-            self.agenda.after(way, Happening::Lease(number, Box::new(lease.clone()), held.to_vec()));
-        }
+        self.send_inside(Path::ToHost(number), 1, &Happening::Lease(number, Box::new(lease), held.to_vec()));
     }
 }
 

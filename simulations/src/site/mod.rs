@@ -22,6 +22,7 @@ mod headquarters;
 mod host;
 mod leases;
 mod liar;
+mod messages;
 pub mod payload;
 mod sabotage;
 mod station;
@@ -33,6 +34,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use branchline_protocol::{
     ids::{Hash, NodeId},
+    session::Stage,
     time::Monotonic,
 };
 
@@ -54,7 +56,7 @@ use crate::{
     recording::Recorder,
     replay::Trace,
     scenario::SiteScenario,
-    world::{chance::Chance, clock::Agenda, driven::Process, lan::Link, router::Router, wan::Wan},
+    world::{chance::Chance, clock::Agenda, driven::Process, lan::MessageCounts, router::Router, wan::Wan},
 };
 
 /// How a run went.
@@ -78,6 +80,12 @@ pub struct Summary {
     pub holders_lost: u64,
     /// Processes that died.
     pub crashes: u64,
+    /// Control messages, and what happened to them.
+    pub messages: MessageCounts,
+    /// Hosts whose session ended complete.
+    pub complete: usize,
+    /// Hosts that headquarters denied, as the scenario wants it.
+    pub denied: usize,
 }
 
 /// One site world.
@@ -250,7 +258,14 @@ impl SiteWorld {
             pack_bytes: self.chosen_pack_bytes(),
             holders_lost: self.watch.holders_lost,
             crashes: self.watch.crashes,
+            messages: self.watch.messages.counts(),
+            complete: self.hosts_that_ended(Stage::Complete),
+            denied: self.hosts_that_ended(Stage::Denied),
         }
+    }
+
+    fn hosts_that_ended(&self, stage: Stage) -> usize {
+        self.hosts.iter().filter(|host| self.station.end(host.node) == Some(stage)).count()
     }
 
     /// Total length of the packs that some host's plan names: P of R70.
@@ -292,10 +307,6 @@ impl SiteWorld {
     /// Whether the weather is still bad.
     fn stormy(&self) -> bool {
         self.agenda.now().monotonic < Monotonic(0).after(self.scenario.faults_until)
-    }
-
-    fn lan(&self) -> Link {
-        if self.stormy() { self.scenario.lan } else { Link::perfect(Duration::from_millis(1)) }
     }
 
     fn happen(&mut self, happening: Happening) {

@@ -21,6 +21,7 @@ use super::{
     SiteWorld,
     happening::{Happening, Who},
     leases::Leasing,
+    messages::Path,
     trust::{Trust, site_name},
 };
 use crate::{
@@ -126,9 +127,7 @@ impl SiteWorld {
 
     fn send_directive(&mut self, number: usize, directive: Box<Directive>) {
         let slowness = self.slowness(number);
-        for way in self.lan().deliveries(&mut self.chance) {
-            self.agenda.after(way * slowness, Happening::Directive(number, directive.clone()));
-        }
+        self.send_inside(Path::ToHost(number), slowness, &Happening::Directive(number, directive));
     }
 
     pub(super) fn answer_arrives(&mut self, directive: HeadquartersDirective) {
@@ -192,9 +191,7 @@ impl SiteWorld {
             StationOutput::SendSiteReport(draft) => {
                 self.sabotage_approvals(&draft);
                 let report = Box::new(draft.complete(site_name(), self.trust.warrant.clone()));
-                for way in self.wan_ways() {
-                    self.agenda.after(way, Happening::SiteReport(report.clone()));
-                }
+                self.send_over_the_line(Path::ToHeadquarters, &Happening::SiteReport(report));
             }
             StationOutput::MakeReport { session } => {
                 let html = format!("<!doctype html><title>{session}</title>");

@@ -11,7 +11,7 @@ use branchline_station_role::{
     station::{SiteEvent, StationState},
 };
 
-use super::SiteWorld;
+use super::{SiteWorld, messages::Path};
 use crate::{
     checkers::{
         Kind, Violation,
@@ -22,7 +22,7 @@ use crate::{
         queue::{self, QueueWatch},
         slots,
     },
-    world::{driven::Process, router::SET_LIFETIME},
+    world::{driven::Process, lan::MessageWatch, router::SET_LIFETIME},
 };
 
 /// What the checkers remember.
@@ -37,6 +37,7 @@ pub(super) struct Watch {
     /// Frame bytes that the part of the site which can be reached has lost besides.
     pub bytes_lost: u64,
     pub crashes: u64,
+    pub messages: MessageWatch<Path>,
 }
 
 impl Watch {

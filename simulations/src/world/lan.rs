@@ -1,5 +1,7 @@
-//! Control messages: lost, doubled, late, out of order.
-use std::time::Duration;
+//! Control messages: lost, doubled, late, out of order; and the count of what happened to them.
+use std::{collections::BTreeMap, time::Duration};
+
+use branchline_protocol::time::Monotonic;
 
 use super::chance::Chance;
 
@@ -50,6 +52,53 @@ impl Link {
     }
 }
 
+/// What happened to messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// Messages that were sent.
+    pub sent: u64,
+    /// Of them, those that never arrived.
+    pub lost: u64,
+    /// Those that arrived twice.
+    pub doubled: u64,
+    /// Copies that arrived before an earlier message of the same path.
+    pub overtaking: u64,
+}
+
+/// Counts messages on paths that are told apart by `P`: a kind of message and its two ends.
+#[derive(Clone, Debug)]
+pub struct MessageWatch<P> {
+    counts: MessageCounts,
+    /// When the last of what was sent so far arrives.
+    latest: BTreeMap<P, Monotonic>,
+}
+
+impl<P> Default for MessageWatch<P> {
+    fn default() -> Self {
+        Self { counts: MessageCounts::default(), latest: BTreeMap::new() }
+    }
+}
+
+impl<P: Ord> MessageWatch<P> {
+    /// Notes a message that is sent at `now`, with how long each of its copies is under way.
+    pub fn sent(&mut self, path: P, now: Monotonic, ways: &[Duration]) {
+        self.counts.sent += 1;
+        self.counts.lost += u64::from(ways.is_empty());
+        self.counts.doubled += u64::from(ways.len() > 1);
+        let arrivals = ways.iter().map(|way| now.after(*way));
+        let before = self.latest.get(&path).copied().unwrap_or_default();
+        self.counts.overtaking += arrivals.clone().filter(|arrival| *arrival < before).count() as u64;
+        if let Some(last) = arrivals.max() {
+            self.latest.insert(path, before.max(last));
+        }
+    }
+
+    /// The counts so far.
+    pub fn counts(&self) -> MessageCounts {
+        self.counts
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +117,21 @@ mod tests {
         let sent: Vec<_> = (0..1000).map(|_| link.deliveries(&mut chance)).collect();
         assert!(sent.iter().any(Vec::is_empty) && sent.iter().any(|copies| copies.len() == 2));
         assert!(sent.iter().flatten().any(|way| *way > Duration::from_secs(1)));
+        let mut watch = MessageWatch::default();
+        for (number, ways) in (0..).zip(&sent) {
+            watch.sent(number % 2, Monotonic(number * 1_000), ways);
+        }
+        let counts = watch.counts();
+        assert_eq!(counts.sent, 1000);
+        assert_eq!(counts.lost, sent.iter().filter(|ways| ways.is_empty()).count() as u64);
+        assert_eq!(counts.doubled, sent.iter().filter(|ways| ways.len() == 2).count() as u64);
+        assert!(counts.overtaking > 300, "of a thousand in a second with ways of up to 10 ms: {counts:?}");
         let perfect = Link::perfect(Duration::from_millis(1));
         assert_eq!(perfect.deliveries(&mut chance), [Duration::from_millis(1)]);
+        let mut watch = MessageWatch::default();
+        for number in 0..100 {
+            watch.sent((), Monotonic(number), &perfect.deliveries(&mut chance));
+        }
+        assert_eq!(watch.counts(), MessageCounts { sent: 100, ..MessageCounts::default() });
     }
 }
