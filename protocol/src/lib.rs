@@ -31,6 +31,8 @@ pub mod ids;
 pub mod limits;
 pub mod machine;
 pub mod plan;
+#[cfg(test)]
+mod property_tests;
 pub mod rates;
 pub mod refusal;
 pub mod report;

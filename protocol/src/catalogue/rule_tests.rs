@@ -154,7 +154,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(crate::property_tests::cases(2000)))]
     #[test]
     fn no_text_makes_a_rule_panic(text in prop_oneof![".{0,80}", pieces()]) {
         if let Ok(compiled) = Rule::try_from(text.as_str()).and_then(|rule| rule.compile()) {

@@ -298,7 +298,7 @@ fn some_conflict() -> impl Strategy<Value = ConflictKind> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(crate::property_tests::cases(48)))]
     #[test]
     fn selection_is_deterministic_and_the_catalogues_order_does_not_count(
         names in prop::collection::vec(("[a-c]", "[0-9]\\.[0-9]"), 1..8),

@@ -338,7 +338,7 @@ fn nothing_is_decided_before_something_is_known_and_nothing_grows_that_is_not_us
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(48), ..ProptestConfig::default() })]
     /// Whatever comes in, the rate stays between its floor and a step above what arrives.
     #[test]
     fn the_rate_stays_within_bounds(samples in prop::collection::vec((0_u64..2_000_000, 0_u64..5_000_000, 0_u64..400_000, any::<bool>()), 1..400)) {

@@ -81,7 +81,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(32), ..ProptestConfig::default() })]
 
         #[test]
         fn everybody_computes_the_same_connected_graph_of_small_degree(count in 2usize..120, seed: [u8; 32], half in 1usize..6) {

@@ -369,7 +369,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(24), ..ProptestConfig::default() })]
 
     #[test]
     fn every_frame_crosses_the_wan_once_when_all_start_together(members in 1usize..8, frames in 1usize..60, seed: u64) {

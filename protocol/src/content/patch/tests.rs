@@ -76,7 +76,7 @@ fn applied(patch: &[u8], base: &[u8]) -> Result<Vec<u8>, PatchError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(crate::property_tests::cases(64)))]
 
     #[test]
     fn a_target_comes_back(pieces in pieces(), with_preset: bool) {
