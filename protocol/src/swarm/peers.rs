@@ -145,7 +145,7 @@ impl Swarm {
     fn interest(&mut self, peer: PeerKey, key: PackKey) {
         let takes_turns = self.peer(peer).is_some_and(|peer| peer.takes_turns);
         let Some(state) = self.pack_mut(key) else { return };
-        // Who says so again, after a turn that it passed, has heard of everything since.
+        // Who says so again, after a turn that it passed, has heard of all that was announced, or will once it is.
         let new = !state.interested.contains(peer);
         state.interested.insert(peer);
         if takes_turns {

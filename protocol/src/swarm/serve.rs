@@ -240,14 +240,10 @@ impl Swarm {
     pub(super) fn show_all(&mut self, now: Monotonic, key: PackKey) {
         let Some(state) = self.pack_mut(key) else { return };
         state.quiet_at = None;
-        let new = state.have.count() - state.shown.count();
-        if new * 32 > state.have.length() {
-            state.announce_all = true;
-        } else {
-            let mut withheld = state.have.clone();
-            withheld.subtract(&state.shown);
-            state.announce.extend(withheld.iter());
-        }
+        let mut withheld = state.have.clone();
+        withheld.subtract(&state.shown);
+        state.announce_all |= withheld.count() * 32 > state.have.length();
+        state.announce.extend(withheld.iter());
         state.shown = state.have.clone();
         state.pushes.clear();
         let full = state.have.is_full();

@@ -130,7 +130,7 @@ pub(super) struct PackState {
     pub interested: PeerSet,
     /// Neighbours that have nothing which is missing here.
     pub spent: PeerSet,
-    /// Neighbours that may lack what is shown here, and take turns.
+    /// Neighbours that may lack what is shown here, and take turns; not those that a turn was offered to since.
     pub hungry: PeerSet,
     /// Neighbours whose turns were passed.
     pub passed: PeerSet,
@@ -141,11 +141,11 @@ pub(super) struct PackState {
     pub push_cursor: u32,
     /// When what is withheld is shown, if nothing more comes to be pushed.
     pub quiet_at: Option<Monotonic>,
-    /// New frames to announce.
+    /// New frames that are shown and not announced yet, each once.
     pub announce: Vec<u32>,
     /// Frames whose sender is to hear that they have arrived.
     pub confirm: Vec<(PeerKey, u32)>,
-    /// All of `shown` is to be announced.
+    /// So many are new that all of `shown` is announced.
     pub announce_all: bool,
     pub have_bytes: u64,
     /// Bytes of frames that this node has and no neighbour has.

@@ -43,6 +43,10 @@ impl Swarm {
             if let Some(state) = self.peer_mut(peer) {
                 state.turn = Some((key, due));
             }
+            // What is announced while the turn is under way makes it hungry again, whatever its answer was.
+            if let Some(state) = self.pack_mut(key) {
+                state.hungry.remove(peer);
+            }
             self.turns += 1;
             self.upload_busy.insert(peer);
             self.wake_at(due, "a neighbour lets its turn go by");
@@ -106,13 +110,10 @@ impl Swarm {
         self.say(peer, key, Word::Pass);
     }
 
-    /// A neighbour needs nothing now.
+    /// A neighbour needed nothing when the turn reached it. What was announced to it since, it may not have known of.
     pub(super) fn passed(&mut self, peer: PeerKey, key: PackKey) {
         if self.end_turn(peer, key) {
             self.upload_busy.remove(peer);
-            if let Some(state) = self.pack_mut(key) {
-                state.hungry.remove(peer);
-            }
         }
     }
 
@@ -133,6 +134,10 @@ impl Swarm {
         if let Some(state) = self.peer_mut(peer) {
             state.turn_failures = 0;
         }
+        if let Some(state) = self.pack_mut(pack).filter(|state| state.interested.contains(peer)) {
+            state.hungry.insert(peer);
+            self.feed(pack);
+        }
         self.start_upload(now, upload, true);
         true
     }
@@ -140,9 +145,6 @@ impl Swarm {
     /// A turn went by unanswered: the neighbour gets none for a while.
     pub(super) fn turn_went_by(&mut self, now: Monotonic, peer: PeerKey, key: PackKey) {
         self.end_turn(peer, key);
-        if let Some(state) = self.pack_mut(key) {
-            state.hungry.remove(peer);
-        }
         let Some(state) = self.peer_mut(peer) else { return };
         let until = later(now, TURN_REST << state.turn_failures.min(4));
         state.turn_failures = state.turn_failures.saturating_add(1);
@@ -237,10 +239,18 @@ impl PackState {
         self.row(peer).iter().map(|word| word.count_ones()).sum()
     }
 
-    /// Whether a neighbour lacks something that it was shown here.
+    /// Whether a neighbour lacks something that was announced here. For what waits to be announced it would pass its
+    /// turn; the announcement makes it hungry.
     fn has_for(&self, peer: PeerKey) -> bool {
         let row = self.row(peer);
-        let lacks = |(at, shown): (usize, &u64)| shown & !row.get(at).copied().unwrap_or(0) != 0;
-        self.shown.words().iter().enumerate().any(lacks)
+        let mut unsaid = self.announce.iter().filter(|index| !self.peer_has(peer, **index)).count() as u32;
+        for (number, shown) in self.shown.words().iter().enumerate() {
+            let lacks = (shown & !row.get(number).copied().unwrap_or(0)).count_ones();
+            if lacks > unsaid {
+                return true;
+            }
+            unsaid -= lacks;
+        }
+        false
     }
 }
