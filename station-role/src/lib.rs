@@ -3,5 +3,7 @@
 
 pub mod addresses;
 pub mod headquarters;
+#[cfg(test)]
+mod property_tests;
 pub mod router;
 pub mod station;

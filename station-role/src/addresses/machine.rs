@@ -212,7 +212,15 @@ impl AddressMachine {
             self.journal(now, AddressEvent::Released { node });
             self.announced.remove(&node);
         }
-        if !self.state.leaving.values().any(|row| row.node == node) {
+        self.say_if_unmapped(node);
+    }
+
+    /// Tells that a host has no row, whatever is wished for it. It is told with every wish, since a crash may have
+    /// taken the word that was said when the row went, and from then on its address rests for somebody else.
+    pub(super) fn say_if_unmapped(&mut self, node: NodeId) {
+        let leaves = self.state.leaving.values().any(|row| row.node == node);
+        let mapped = self.state.bindings.get(&node).is_some_and(|binding| binding.confirmed);
+        if !leaves && !mapped {
             self.emit(AddressOutput::Unmapped { node });
         }
     }
@@ -298,6 +306,7 @@ impl Machine for AddressMachine {
             AddressInput::Grant { serial, batch } => self.on_grant(now, serial, batch),
             AddressInput::Bind { node, machine_identifier, inside } => {
                 self.on_bind(now, node, machine_identifier, inside);
+                self.say_if_unmapped(node);
             }
             AddressInput::Release { node } => self.on_release(now, node),
             AddressInput::InsideChanged { node, inside } => self.on_inside_changed(now, node, inside),

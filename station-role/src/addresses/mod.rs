@@ -15,6 +15,8 @@
 //! `Bind` journals the binding with an address and a row index that was never used; the row is written, read back
 //! and announced as `Mapped`. `Release` moves the row to the leaving ones; once it is read as gone, `Unmapped` is
 //! announced and the address rests, longer than any SET may be under way, before another host may have it.
+//! Whoever uses the machine repeats its last wish for every host after a crash. The answer says how things stand, so
+//! that nobody holds on to an address that was given to another host meanwhile.
 //!
 //! # Why a crash neither leaks nor doubles (R115)
 //!

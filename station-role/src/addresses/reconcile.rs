@@ -172,11 +172,8 @@ impl AddressMachine {
             let node = self.state.leaving.get(&row).map(|leaving| leaving.node);
             self.journal(now, AddressEvent::RowGone { row });
             self.row_backoffs.remove(&row);
-            let Some(node) = node else { continue };
-            let is_left = self.state.leaving.values().any(|leaving| leaving.node == node);
-            let has_place = self.state.bindings.get(&node).is_some_and(|binding| binding.place.is_some());
-            if !is_left && !has_place {
-                self.emit(AddressOutput::Unmapped { node });
+            if let Some(node) = node {
+                self.say_if_unmapped(node);
             }
         }
     }

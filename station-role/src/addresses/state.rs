@@ -158,7 +158,8 @@ pub enum AddressOutput {
         /// Its mapped address.
         mapped: Ipv4Addr,
     },
-    /// No row of this host is in the router any more.
+    /// No row of this host is known to be in the router: a mapping that was told of it earlier is over. Said when its
+    /// last row is gone, and as the answer to `Bind` and `Release` wherever it is so.
     Unmapped {
         /// The host.
         node: NodeId,

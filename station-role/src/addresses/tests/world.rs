@@ -1,6 +1,6 @@
 //! A model router and a lossy world: requests and answers get lost, come late or twice, the station crashes anywhere.
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -84,8 +84,9 @@ pub(super) struct World {
     pub(super) held: VecDeque<Sequenced<AddressOutput>>,
     /// What the station was told.
     pub(super) announced: BTreeMap<NodeId, Ipv4Addr>,
-    /// Hosts that the station wants released and was not told to be: it says so again when it recovers.
-    pub(super) releasing: BTreeSet<NodeId>,
+    /// What the station wants of each host, until it was told that a released one is unmapped. The station's facts
+    /// outlive a crash, and it says all of it again when it recovers (`StationMachine::recover`).
+    pub(super) wishes: BTreeMap<NodeId, AddressInput>,
     pub(super) batches_asked: u64,
     pub(super) grants: u64,
 }
@@ -106,7 +107,7 @@ impl World {
             volatile: VecDeque::new(),
             held: VecDeque::new(),
             announced: BTreeMap::new(),
-            releasing: BTreeSet::new(),
+            wishes: BTreeMap::new(),
             batches_asked: 0,
             grants: 0,
         };
@@ -160,7 +161,8 @@ impl World {
             }
             AddressOutput::Unmapped { node } => {
                 self.announced.remove(&node);
-                self.releasing.remove(&node);
+                let over = matches!(self.wishes.get(&node), Some(AddressInput::Release { .. }));
+                self.wishes.retain(|other, _| *other != node || !over);
             }
             AddressOutput::NeedBatch { .. } => self.batches_asked += 1,
             AddressOutput::BindRefused { .. } | AddressOutput::TableRead { .. } | AddressOutput::Attention(_) => {}
@@ -179,10 +181,27 @@ impl World {
         self.volatile.clear();
         self.held.clear();
         self.machine = AddressMachine::recover(self.setup.clone(), self.now, self.journal.iter().cloned());
-        for node in self.releasing.clone() {
-            self.machine.handle(self.now, AddressInput::Release { node });
+        for wish in self.wishes.values() {
+            self.machine.handle(self.now, wish.clone());
         }
         self.collect();
+    }
+
+    /// The station says what it wants of a host.
+    pub(super) fn wish(&mut self, node: NodeId, wish: AddressInput) {
+        self.wishes.insert(node, wish.clone());
+        self.input(wish);
+    }
+
+    pub(super) fn move_inside(&mut self, node: NodeId, to: Ipv4Addr) {
+        match self.wishes.get_mut(&node) {
+            Some(AddressInput::Bind { inside, .. }) => *inside = to,
+            Some(wish @ (AddressInput::InsideLost { .. } | AddressInput::InsideChanged { .. })) => {
+                *wish = AddressInput::InsideChanged { node, inside: to };
+            }
+            _ => {}
+        }
+        self.input(AddressInput::InsideChanged { node, inside: to });
     }
 
     pub(super) fn send_late(&mut self, operation: RouterOperation) {
@@ -340,17 +359,20 @@ pub(super) fn take(world: &mut World, step: &Step) {
     match *step {
         Step::Bind(number, last) => {
             let (node, machine_identifier, inside) = (node(number), machine_identifier(number), inside(last));
-            world.releasing.remove(&node);
-            world.input(AddressInput::Bind { node, machine_identifier, inside });
+            world.wish(node, AddressInput::Bind { node, machine_identifier, inside });
         }
         Step::Release(number) => {
-            world.releasing.insert(node(number));
-            world.input(AddressInput::Release { node: node(number) });
+            world.wish(node(number), AddressInput::Release { node: node(number) });
         }
-        Step::InsideChanged(number, last) => {
-            world.input(AddressInput::InsideChanged { node: node(number), inside: inside(last) });
+        Step::InsideChanged(number, last) => world.move_inside(node(number), inside(last)),
+        Step::InsideLost(number) => {
+            let lost = AddressInput::InsideLost { node: node(number) };
+            if matches!(world.wishes.get(&node(number)), Some(AddressInput::Release { .. }) | None) {
+                world.input(lost);
+            } else {
+                world.wish(node(number), lost);
+            }
         }
-        Step::InsideLost(number) => world.input(AddressInput::InsideLost { node: node(number) }),
         Step::Grant => world.grant(),
         Step::Answer => world.answer(true, true),
         Step::LoseRequest => world.answer(false, false),
