@@ -176,13 +176,19 @@ impl StationMachine {
         (session.checked.is_some() && probed.is_some()).then_some(StationEvent::Verified { at, session: id })
     }
 
-    /// Whether the host has seen the order that is in force, so that its state answers it.
+    /// Whether the host has seen the order that is in force, so that its state answers it. An order to prepare is no
+    /// longer in force once the host has surveyed itself again: that it refuses it and the new survey may come in one
+    /// report.
     pub(super) fn answers_order(&self, node: NodeId) -> bool {
         let seen = self.contacts.get(&node).map_or(0, |contact| contact.directive_seen);
+        let known = self.state.current(node).and_then(|(_, session)| session.descriptor);
         self.issued.get(&node).is_some_and(|issued| {
+            let outdated =
+                matches!(issued.directive.order, Order::Prepare { descriptor, .. } if known != Some(descriptor));
             issued.directive.session.generation == self.state.hosts.get(&node).map_or(0, |host| host.generation)
                 && seen >= issued.directive.revision
                 && !matches!(issued.directive.order, Order::Wait(_))
+                && !outdated
         })
     }
 

@@ -1,8 +1,15 @@
 //! Random schedules: loss, doubling, reordering, crashes of station and hosts at any instant, a planned move.
-use branchline_protocol::session::Stage;
+use branchline_protocol::{
+    machine::Machine,
+    session::{HostInput, HostState, Order, Stage},
+};
+use branchline_station_role::station::StationInput;
 use proptest::prelude::*;
 
-use super::world::{Fate, World, node, plan_of};
+use super::{
+    random::cases,
+    world::{Fate, World, node, plan_of},
+};
 
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
@@ -86,7 +93,7 @@ fn run(seed: u64, fates: &[Fate], slots: u32, loss_percent: u64, crash_percent: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(48), ..ProptestConfig::default() })]
     #[test]
     fn every_schedule_ends_as_scripted(
         seed: u64,
@@ -117,4 +124,29 @@ fn slots_bound_how_many_install() {
     });
     assert!(ended);
     assert_eq!(most, 3, "slots are used and never exceeded");
+}
+
+/// The station crashes before it has the host's survey, and orders it again. The plan that follows from the first
+/// survey reaches a host that has a second one; it refuses, and says so in the report that first names the second.
+#[test]
+fn a_refusal_that_comes_with_a_newer_survey_is_no_end() {
+    let mut world = World::new(3, &[Fate::Completes], 1);
+    let is = |world: &World, state: &HostState| world.hosts[&1].machine.session().state == *state;
+    let order = |world: &mut World| {
+        let directive = Box::new(world.directives[&1].clone());
+        world.hosts.get_mut(&1).unwrap().machine.handle(world.now, HostInput::Directive(directive));
+    };
+    assert!(world.run_until(60, |world| is(world, &HostState::Surveyed)), "its report is under way");
+    world.crash_station();
+    world.loss_percent = 100;
+    world.tell_station(StationInput::RouterTrouble(None));
+    order(&mut world);
+    assert!(is(&world, &HostState::Joined), "it is to survey itself again");
+    let planned = |world: &World| matches!(world.directives[&1].order, Order::Prepare { .. });
+    assert!(world.run_until(60, |world| planned(world) && is(world, &HostState::Surveyed)));
+    order(&mut world);
+    let state = world.hosts[&1].machine.session().state.clone();
+    assert!(matches!(&state, HostState::Refused { reason } if reason.contains("newest is")), "{state:?}");
+    world.loss_percent = 0;
+    assert!(world.run_until(600, all_ended), "{:?}", world.stage(1));
 }
