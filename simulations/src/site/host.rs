@@ -50,7 +50,7 @@ pub(super) struct HostNode {
     installer: Installer,
     /// The plan that the installer carries out now.
     pub installing: Option<PlanHash>,
-    /// People have ended the session, and with it its slot, while the installer was at work.
+    /// People have ended the session, and with it its slot, whether or not the installer is at work still.
     pub excused: bool,
     /// The agent was told to stop, or was never started.
     stopped: bool,
@@ -280,7 +280,6 @@ impl SiteWorld {
             return;
         }
         host.installing = Some(plan);
-        host.excused = false;
         let life = host.machine.life();
         let said = host.installer.carry_out(plan, &images, &self.scenario.installer, &mut self.chance, lucky);
         for (at, event) in said {

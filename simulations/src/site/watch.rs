@@ -155,10 +155,12 @@ impl SiteWorld {
     pub(super) fn watch_station(&mut self) {
         let Some(machine) = self.station.machine.machine() else { return };
         let state = machine.station().state();
-        for host in self.hosts.iter_mut().filter(|host| host.installing.is_some()) {
-            // A slot belongs to a session; one that people have ended has none, though its installation is finished.
+        for host in &mut self.hosts {
+            // A slot belongs to a session; one that people have ended has none, though its installation is finished, or
+            // begins after that because the order for it was under way.
             let end = state.current(host.node).and_then(|(_, session)| session.end.as_ref());
-            host.excused |= end.is_some_and(|end| matches!(end.stage, Stage::Cancelled | Stage::Withdrawn));
+            let ended = end.is_some_and(|end| matches!(end.stage, Stage::Cancelled | Stage::Withdrawn));
+            host.excused = ended || host.excused && host.installing.is_some();
         }
         let places = queue::places(machine.station());
         let bounds = bounds::station(machine);
