@@ -12,7 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 load_lab
 url=${1:?"usage: prometheus.sh URL [TOKEN-FILE]"}
 authorization=
-[[ -z ${2:-} ]] || authorization="authorization: { credentials_file: $(realpath "$2") }"
+[[ -z ${2:-} ]] || authorization="authorization: { type: Bearer, credentials_file: $(realpath "$2") }"
 
 package=$("$here/payload.sh" prometheus | head -n 1)
 unpacked=${package%.deb}

@@ -228,7 +228,7 @@ fn check_prometheus(site: &Site, sessions: &[Session]) -> Result<()> {
         Ok(series.iter().map(one).collect())
     };
     site.wait_until(30, "Prometheus scrapes five hosts", || Ok(up()?.values().filter(|v| *v == "1").count() == 5))
-        .with_context(|| format!("up: {:?}", up()))?;
+        .with_context(|| format!("up: {:?}; {}", up(), site.log_end("headquarters", "prometheus")))?;
     let wanted: BTreeMap<_, _> =
         approved(sessions).into_values().map(|mapped| (format!("{mapped}:9100"), "1".to_owned())).collect();
     assert_eq!(up()?, wanted);
