@@ -1,0 +1,78 @@
+//! More hosts than may be worked on at once (R22): the others wait in the order in which they came, and say so; what is
+//! going on at a host shows while it goes on (R21).
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use branchline_tests::observed::{Session, count_at};
+use branchline_tests::site::{Site, SiteOptions};
+use branchline_tests::{payload, return_without_lab};
+use serde_json::Value;
+
+const HOSTS: [&str; 4] = ["host1", "host2", "host3", "host4"];
+/// What the package's maintainer script says, three seconds apart.
+const STEPS: &str = "echo first step; sleep 3; echo second step";
+
+#[test]
+fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
+    return_without_lab!(Ok(()));
+    let made = tempfile::tempdir()?;
+    let packages = vec![payload::generated(made.path(), "steps", 1, STEPS, "true")?];
+    let options = SiteOptions::new("blqueue", HOSTS.len(), packages);
+    let site = Site::up(&SiteOptions { charter: "[limits]\nsessions_max = 1\n".to_owned(), ..options })?;
+    let token = site.token("station", HOSTS.len())?;
+    for host in HOSTS {
+        site.start_host(host, &token)?;
+    }
+    site.publish()?;
+
+    let (mut longest_queue, mut under_way, limit) = (0, false, Instant::now() + Duration::from_secs(180));
+    loop {
+        let sessions = site.sessions("station")?;
+        let at_work: Vec<&Session> =
+            sessions.iter().filter(|session| ["installing", "verifying"].contains(&session.stage.as_str())).collect();
+        ensure!(at_work.len() <= 1, "one slot, and more at work: {at_work:#?}");
+        let mut places: Vec<String> = sessions.iter().filter_map(place_of).collect();
+        places.sort();
+        let in_turn: Vec<String> = (1..=places.len()).map(|place| place.to_string()).collect();
+        ensure!(places == in_turn, "places in the queue: {places:?}\n{sessions:#?}");
+        longest_queue = longest_queue.max(places.len());
+        if let [session] = at_work[..] {
+            under_way |= shows_its_first_step(&site, &session.host_name)?;
+        }
+        if count_at(&sessions, "complete") == HOSTS.len() {
+            break;
+        }
+        ensure!(Instant::now() < limit, "not all are complete: {sessions:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("the queue was up to {longest_queue} long");
+    ensure!(longest_queue == HOSTS.len() - 1, "three of four wait where one slot is there, not {longest_queue}");
+    ensure!(under_way, "no host showed its first step before its second");
+    for host in HOSTS {
+        let history = history_of(&site, host)?;
+        let (first, second) = (history.find("first step"), history.find("second step"));
+        ensure!(first.context("no first step")? < second.context("no second step")?, "{host}: {history}");
+    }
+    Ok(())
+}
+
+/// The place in the queue that a session tells.
+fn place_of(session: &Session) -> Option<String> {
+    let (_, after) = session.reason.split_once("place ")?;
+    let (place, rest) = after.split_once(' ')?;
+    assert_eq!(rest, "in the queue; 1 sessions may run at once.", "{session:?}");
+    Some(place.to_owned())
+}
+
+fn history_of(site: &Site, host: &str) -> Result<String> {
+    Ok(site.node_json::<Value>("station", &["sessions", "show", host])?.to_string())
+}
+
+/// Whether the station shows what the host's installer said first, and not yet what it says three seconds later.
+fn shows_its_first_step(site: &Site, host: &str) -> Result<bool> {
+    let history = history_of(site, host)?;
+    Ok(history.contains("first step") && !history.contains("second step"))
+}
