@@ -22,3 +22,6 @@ pub mod runtime;
 pub mod store;
 pub mod survey;
 pub mod web;
+
+#[cfg(test)]
+mod property_tests;

@@ -94,7 +94,7 @@ fn edited(old: &[u8], edits: &[Edit]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(crate::property_tests::cases(48)))]
 
     #[test]
     fn any_old_gives_any_new(old in prop::collection::vec(any::<u8>(), 0..3000), new in prop::collection::vec(any::<u8>(), 1..3000)) {
