@@ -2,9 +2,25 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use anyhow::{Context, Result};
-use branchline_tests::site::{Site, SiteOptions};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use branchline_protocol::charter::{JoinToken, PublicKey, Signed};
+use branchline_tests::site::{Session, Site, SiteOptions};
 use branchline_tests::{payload, return_without_lab};
+use ed25519_dalek::SigningKey;
+
+/// Where the product itself keeps what it does, and what every package operation of Debian leaves: logs, and copies of
+/// dpkg's own lists.
+const OWN: [&str; 7] = [
+    "/var/lib/branchline",
+    "/run/branchline",
+    "/var/log/",
+    "/var/cache/",
+    "/var/lib/dpkg/status-old",
+    "/var/lib/dpkg/diversions-old",
+    "/var/lib/dpkg/statoverride-old",
+];
 
 #[test]
 fn lab_bad_input() -> Result<()> {
@@ -21,52 +37,131 @@ fn lab_bad_input() -> Result<()> {
     // There is no room for the large package where it wants to go.
     let full = ["mount", "-t", "tmpfs", "-o", "size=4m", "small", "/opt"];
     site.lab().check("host1", &full)?;
+    let before = (files(&site, "host1")?, files(&site, "host2")?);
     for host in ["host1", "host2"] {
         site.start_host(host, &token)?;
     }
-    failing_package(&site)?;
-    full_disk(&site)?;
+    failing_package(&site, &before.1)?;
+    full_disk(&site, &before.0)?;
     two_machines(&site)
 }
 
-/// A token that nobody made, and one that was used.
+/// The command fails with code 1 and one error that says `words`; the host has joined nothing, and the station knows of
+/// nobody more.
+fn is_not_let_in(site: &Site, what: &str, host: &str, token: &str, words: &str) -> Result<()> {
+    let known = site.sessions("station")?.len();
+    let line = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/local/bin/branchline", "join"];
+    let output = site.lab().exec(host, &[&line[..], &[token]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    println!("{what}: {said}");
+    assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+    ensure!(said.starts_with("error: ") && said.contains(words), "{what} does not say {words:?}: {said}");
+    assert!(!site.lab().exec(host, &["test", "-e", "/var/lib/branchline/sites"])?.status.success(), "{what}");
+    assert_eq!(site.sessions("station")?.len(), known, "{what}");
+    Ok(())
+}
+
+/// Tokens that are damaged, that nobody of this site made, and one that was used.
 fn tokens(site: &Site) -> Result<()> {
     let token = site.token("station", 1)?;
-    let mut wrong = token.clone();
-    let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
-    wrong.push(last);
-    let said = site.join("host3", &wrong).err().context("a wrong token lets a host in")?.to_string();
-    println!("wrong token: {}", said.lines().last().unwrap_or_default());
+    for host in ["host3", "host4"] {
+        site.make_seat(host)?;
+        site.configure_router(host)?;
+    }
+    let mut damaged = token.clone();
+    let last = if damaged.pop() == Some('a') { 'b' } else { 'a' };
+    damaged.push(last);
+    let words = "the join token is damaged";
+    is_not_let_in(site, "a damaged token", "host3", &damaged, words)?;
+    is_not_let_in(site, "half a token", "host3", &token[..token.len() / 2], words)?;
+
+    // The right door and the right site, but not the station's own hand; then a stranger who is honest about that.
+    let (_, body) = Signed::<JoinToken>::from_text(&token)?;
+    let stranger = SigningKey::from_bytes(&[9; 32]);
+    let forged = JoinToken { identifier: [7; 16], ..body.clone() };
+    let forged = Signed::sign(&forged, &stranger).to_text();
+    is_not_let_in(site, "a forged token", "host3", &forged, "it is not signed by the station that it names")?;
+    let foreign = JoinToken { identifier: [7; 16], station: PublicKey::of(&stranger).0, ..body };
+    let foreign = Signed::sign(&foreign, &stranger).to_text();
+    is_not_let_in(site, "a stranger's token", "host3", &foreign, "of site lab; ask its operator for one")?;
+
+    // None of that has used up the true one.
     site.start_host("host3", &token)?;
-    let said = site.join("host4", &token).err().context("a used token lets a second host in")?.to_string();
-    println!("used token: {}", said.lines().last().unwrap_or_default());
-    assert!(said.contains("used"), "{said}");
+    let words = "the token was used 1 times, as often as it may be; ask for a new one";
+    is_not_let_in(site, "a used token", "host4", &token, words)
+}
+
+/// Every file, directory and link of a host, without what is the product's own.
+fn files(site: &Site, host: &str) -> Result<BTreeSet<String>> {
+    let said = site.lab().check(
+        host,
+        &[
+            "find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev", "-o", "-path", "/tmp",
+            ")", "-prune", "-o", "-print",
+        ],
+    )?;
+    Ok(said.lines().filter(|path| !OWN.iter().any(|own| path.starts_with(own))).map(str::to_owned).collect())
+}
+
+/// The host is as it was before: no package is known to dpkg that was not, no file is there that was not, nothing runs.
+fn is_put_back(site: &Site, host: &str, before: &BTreeSet<String>, session: &Session) -> Result<()> {
+    assert_eq!((session.mapped.as_deref(), session.verified), (None, false), "{session:?}");
+    for package in ["failing", "large", "prometheus-node-exporter"] {
+        // dpkg has never heard of it, or knows that it is gone; a half installed one would say so.
+        let output = site.lab().exec(host, &["dpkg-query", "-W", "-f", "${Status}", package])?;
+        let (status, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let unknown = format!("dpkg-query: no packages found matching {package}");
+        let is_gone = said.trim() == unknown || status.ends_with(" ok not-installed");
+        assert!(is_gone, "{package} on {host}: {status:?} {said}");
+    }
+    assert_eq!(site.lab().check(host, &["dpkg", "--audit"])?, "", "{host}");
+    let after = files(site, host)?;
+    let (more, less): (Vec<_>, Vec<_>) = (after.difference(before).collect(), before.difference(&after).collect());
+    assert_eq!((more, less), (Vec::new(), Vec::new()), "{host} is not as it was");
+    assert!(site.command_lines(host, "/usr/bin/prometheus-node-exporter")?.is_empty(), "{host}");
+    let inside = site.lab().address(host)?;
+    assert!(site.lab().nat_table()?.forwarding.inbound.iter().all(|mapping| mapping.local != inside), "{host}");
+    assert!(!site.targets()?.contains_key(host));
     Ok(())
+}
+
+/// The reason stands in the session, in the host's own status, and in the reports at the station and at headquarters.
+fn is_told_everywhere(site: &Site, host: &str, words: &str) -> Result<()> {
+    let session = site.wait_for_stage("station", 90, host, "rolled_back")?;
+    println!("{host}: {}", session.reason);
+    ensure!(session.reason.contains(words), "{session:?} does not say {words:?}");
+    site.wait_until(20, &format!("{host} says why by itself"), || {
+        let status: serde_json::Value = site.node_json(host, &["status"])?;
+        Ok(status["host"].to_string().contains(words))
+    })?;
+    ensure!(site.node("station", &["report", host])?.contains(words), "the report of {host} does not say {words:?}");
+    site.wait_until(30, &format!("headquarters has the report of {host}"), || {
+        Ok(site.headquarters(&["report", host])?.contains(words))
+    })
 }
 
 /// Its maintainer script fails: everything is put back, also the package that was installed before it.
-fn failing_package(site: &Site) -> Result<()> {
-    let session = site.wait_for_stage("station", 90, "host2", "rolled_back")?;
-    println!("failing package: {}", session.reason);
-    assert!(session.reason.contains("failing"), "{session:?}");
-    let state = |package: &str| {
-        let command = format!("dpkg-query -W -f '${{db:Status-Status}}' {package} 2>/dev/null || true");
-        site.lab().check("host2", &["sh", "-c", &command])
-    };
-    for package in ["failing", "prometheus-node-exporter"] {
-        assert_ne!(state(package)?, "installed", "{package} is left over");
+fn failing_package(site: &Site, before: &BTreeSet<String>) -> Result<()> {
+    is_told_everywhere(site, "host2", "no such till")?;
+    let session = site.wait_for_stage("station", 1, "host2", "rolled_back")?;
+    for words in ["ended with exit status: 1", "post-installation script subprocess returned error exit status 3"] {
+        ensure!(session.reason.contains(words), "{session:?} does not say {words:?}");
     }
-    assert!(!site.lab().exec("host2", &["test", "-e", "/opt/failing/data"])?.status.success());
-    Ok(())
+    is_put_back(site, "host2", before, &session)
 }
 
 /// The disk is full in the middle: the same, and after room was made the host is tried again.
-fn full_disk(site: &Site) -> Result<()> {
-    let session = site.wait_for_stage("station", 90, "host1", "rolled_back")?;
-    println!("full disk: {}", session.reason);
+fn full_disk(site: &Site, before: &BTreeSet<String>) -> Result<()> {
+    is_told_everywhere(site, "host1", "No space left on device")?;
+    let session = site.wait_for_stage("station", 1, "host1", "rolled_back")?;
+    is_put_back(site, "host1", before, &session)?;
     site.lab().check("host1", &["mount", "-o", "remount,size=64m", "/opt"])?;
     site.node("station", &["sessions", "retry", "host1"])?;
-    site.wait_for_stage("station", 90, "host1", "complete").context("after room was made").map(drop)
+    site.wait_for_stage("station", 90, "host1", "complete").context("after room was made")?;
+    let status = site.lab().check("host1", &["dpkg-query", "-W", "-f", "${Status}", "large"])?;
+    assert_eq!(status, "install ok installed");
+    assert_eq!(site.lab().check("host1", &["stat", "-c", "%s", "/opt/large/data"])?.trim(), (8 << 20).to_string());
+    Ok(())
 }
 
 /// The disk of host3 is copied to host4, which has another machine identifier and another address (R99): the copy is

@@ -5,10 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use branchline::bulk::{Accounts, Direction};
 use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
 use branchline_tests::site::{Site, count_at};
 
 const HOSTS: [&str; 4] = ["host1", "host2", "host3", "host4"];
+/// The host that is killed.
+const VICTIM: &str = "host1";
 
 #[test]
 fn lab_crashes() -> Result<()> {
@@ -16,7 +19,7 @@ fn lab_crashes() -> Result<()> {
     let Some(site) = Site::with_ballast("blcrash", &HOSTS, 14, "sleep 4")? else { return Ok(()) };
     site.publish()?;
     let crossing = crash_the_station(&site)?;
-    crash_a_host(&site)?;
+    let written = crash_a_host(&site)?;
     let sessions = site.wait_for("station", 180, "all complete", |sessions| count_at(sessions, "complete") == 4)?;
     for pack in site.traffic()? {
         println!(
@@ -35,6 +38,8 @@ fn lab_crashes() -> Result<()> {
         assert!(after + kept <= pack.length_bytes, "a kept frame crossed again: {pack:?}");
     }
     assert!(!crossing.is_empty(), "no pack was half there when the station came back");
+    fetches_nothing_twice(&site, &written)?;
+    packages_are_whole(&site)?;
     let inbound = site.lab().nat_table()?.forwarding.inbound;
     let inside: BTreeSet<_> = inbound.iter().map(|mapping| mapping.local.clone()).collect();
     let outside: BTreeSet<_> = inbound.iter().map(|mapping| mapping.global.clone()).collect();
@@ -73,17 +78,63 @@ fn crash_the_station(site: &Site) -> Result<BTreeMap<String, (u64, u64)>> {
     Ok(kept)
 }
 
-/// Ends both processes of a host while its package manager works.
-fn crash_a_host(site: &Site) -> Result<()> {
-    let victim = "host1";
+/// Ends both processes of a host while its package manager works. Gives the account that its new network process goes on
+/// from: the frame bytes of each pack.
+fn crash_a_host(site: &Site) -> Result<BTreeMap<String, u64>> {
     let at_work =
-        || Ok(site.lab().exec(victim, &["test", "-e", "/var/lib/dpkg/info/ballast.postinst"])?.status.success());
+        || Ok(site.lab().exec(VICTIM, &["test", "-e", "/var/lib/dpkg/info/ballast.postinst"])?.status.success());
     site.wait_until(90, "the package manager works at host1", at_work)?;
-    site.lab().kill(victim, "installer", "KILL")?;
-    site.lab().kill(victim, "run", "KILL")?;
-    let status = site.lab().check(victim, &["sh", "-c", "dpkg-query -W -f '${db:Status-Status}' ballast || true"])?;
-    println!("{victim} is killed while ballast is {status:?}");
+    // It installs what it has got as a whole: every byte of it is kept.
+    let before = received(&asked(site)?);
+    for traffic in site.traffic()? {
+        assert!(before.get(&traffic.pack).is_some_and(|bytes| *bytes >= traffic.length_bytes), "{before:?}");
+    }
+    site.lab().kill(VICTIM, "installer", "KILL")?;
+    site.lab().kill(VICTIM, "run", "KILL")?;
+    let status = site.lab().check(VICTIM, &["dpkg-query", "-W", "-f", "${db:Status-Status}", "ballast"])?;
+    println!("{VICTIM} is killed while ballast is {status:?}, after it got {before:?}");
+    assert!(status.starts_with("half-") || status == "unpacked", "not in the middle of installing: {status}");
     std::thread::sleep(std::time::Duration::from_secs(1));
-    site.start_installer(victim).context("starting the installer again")?;
-    site.start_node(victim)
+    let file = site.lab().root(VICTIM)?.join("var/lib/branchline/accounts.json");
+    let written = received(&serde_json::from_slice(&std::fs::read(file).context("reading the host's accounts")?)?);
+    site.start_installer(VICTIM).context("starting the installer again")?;
+    site.start_node(VICTIM)?;
+    Ok(written)
+}
+
+/// The victim's account as it tells it.
+fn asked(site: &Site) -> Result<Accounts> {
+    let mut answer: serde_json::Value = site.node_json(VICTIM, &["status", "--transfers"])?;
+    Ok(serde_json::from_value(answer["transfers"].take())?)
+}
+
+/// Frame bytes that came in, by pack, over the line and from inside the site.
+fn received(accounts: &Accounts) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (key, transfer) in accounts.transfers.iter().filter(|(key, _)| key.direction == Direction::Received) {
+        *sums.entry(key.pack.to_string()).or_default() += transfer.bytes;
+    }
+    sums
+}
+
+/// The new process of the host that was killed goes on with the account that the old one had written, and adds nothing:
+/// it had all frames.
+fn fetches_nothing_twice(site: &Site, written: &BTreeMap<String, u64>) -> Result<()> {
+    let at_the_end = received(&asked(site)?);
+    assert_eq!(&at_the_end, written, "{VICTIM} got frames that it had kept");
+    println!("{VICTIM} went on from {written:?} and fetched nothing more");
+    Ok(())
+}
+
+/// Whatever the kills interrupted, dpkg has nothing to complain of, on any host.
+fn packages_are_whole(site: &Site) -> Result<()> {
+    for host in HOSTS {
+        assert_eq!(site.lab().check(host, &["dpkg", "--audit"])?, "", "{host}");
+        for package in ["ballast", "prometheus-node-exporter"] {
+            let status = site.lab().check(host, &["dpkg-query", "-W", "-f", "${Status}", package])?;
+            assert_eq!(status, "install ok installed", "{package} on {host}");
+        }
+        assert_eq!(site.lab().check(host, &["dpkg", "--verify", "ballast"])?, "", "{host}");
+    }
+    Ok(())
 }

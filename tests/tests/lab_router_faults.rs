@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use branchline_tests::site::{Site, SiteOptions, count_at};
 use branchline_tests::{payload, return_without_lab};
 
@@ -34,6 +34,15 @@ fn lab_router_faults() -> Result<()> {
         println!("{fault}: {}", said.unwrap_or_default());
         let sessions = site.sessions("station")?;
         assert_eq!(count_at(&sessions, "complete"), number, "{sessions:?}");
+        let session = sessions.iter().find(|session| session.host_name == host).context("no session")?;
+        println!("{host} is {}: {}", session.stage, session.reason);
+        assert_eq!((session.stage.as_str(), session.verified), ("approved", false), "{session:?}");
+        assert!(session.reason.contains(words), "{session:?}");
+        // Nothing is half done: no packet is sent to a host whose row is not whole, and headquarters lists no such host.
+        let inside = site.lab().address(host)?;
+        let forwarding = site.lab().nat_table()?.forwarding;
+        assert!(forwarding.inbound.iter().all(|mapping| mapping.local != inside), "{forwarding:?}");
+        assert!(!site.targets()?.contains_key(host));
         site.lab().fault("clear", "")?;
         let mended = std::time::Instant::now();
         site.wait_for("station", 120, "the host is complete once the router works", |sessions| {
@@ -41,6 +50,9 @@ fn lab_router_faults() -> Result<()> {
         })?;
         println!("{fault}: complete {:.1} s after it was mended", mended.elapsed().as_secs_f64());
     }
-    assert_eq!(site.lab().nat_table()?.forwarding.inbound.len(), FAULTS.len());
+    let table = site.lab().nat_table()?;
+    assert_eq!(table.forwarding.inbound.len(), FAULTS.len(), "{table:?}");
+    let rows = table.snmp.context("the router does not answer")?;
+    assert!(rows.len() == FAULTS.len() && rows.iter().all(|row| row.status == "active"), "{rows:?}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Debian packages, by the system's own dpkg (R80): unattended, captured, and taken back by a purge or by the earlier
 //! image.
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -20,7 +20,7 @@ use super::{
     exec::{self, ExecError},
     files::{self, at},
     host::{Confinement, Host, SYSTEM_PATH},
-    undo::Undo,
+    undo::{Undo, observe},
     watch,
     work::Work,
 };
@@ -167,6 +167,10 @@ pub fn install(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), Step
         },
         Standing::Other { status } => return Err(StepError::NotOurs { name, version: status }),
     };
+    for directory in bare_directories(work.host(), &image)? {
+        let before = observe(work.host(), &directory)?;
+        work.intend(before)?;
+    }
     let watched = watch::begin(work.host())?;
     work.intend(watched.clone())?;
     work.intend(undo)?;
@@ -179,6 +183,36 @@ pub fn install(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), Step
         work.narrow(found)?;
     }
     Ok(())
+}
+
+/// The directories of an image that are here already and hold nothing but each other, as paths from the root. dpkg would
+/// remove them with the package: it takes every directory away that is empty then and belongs to no other package, such
+/// as the `/opt` that Debian's base-files makes and does not own.
+fn bare_directories(host: &Host, image: &Path) -> Result<Vec<PathBuf>, StepError> {
+    let mut command = Command::new("dpkg-deb");
+    command.arg("--contents").arg(image);
+    let mut listed = Vec::new();
+    exec::run(command, Duration::from_secs(60), &mut |line| {
+        // The root itself is there, too, as `./`.
+        let path = line.split_once(" ./").map_or("", |(_, path)| path.trim_end_matches('/'));
+        if line.starts_with('d') && !path.is_empty() {
+            listed.push(Path::new("/").join(path));
+        }
+    })?;
+    // What lies inside a directory is looked at before it.
+    listed.sort();
+    let mut bare = Vec::new();
+    for directory in listed.into_iter().rev() {
+        let place = host.root().place(&directory)?;
+        if !fs::symlink_metadata(&place).is_ok_and(|metadata| metadata.is_dir()) {
+            continue;
+        }
+        let entries = fs::read_dir(&place).map_err(at("list", &place))?;
+        if entries.flatten().all(|entry| bare.contains(&directory.join(entry.file_name()))) {
+            bare.push(directory);
+        }
+    }
+    Ok(bare)
 }
 
 /// Has maintainer scripts leave services alone: the installer starts them, after their configuration is written. A

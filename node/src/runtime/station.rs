@@ -150,7 +150,11 @@ impl StationContext {
         let (_, token) = Signed::<JoinToken>::from_text(&begin.token)
             .map_err(|error| Refusal::new(RefusalKind::Token, error.to_string()))?;
         if token.station != self.node.documents.node() || token.site != self.site {
-            let reason = format!("the token is for station {} of site {}", token.station, token.site);
+            let (own, site) = (self.node.documents.node(), &self.site);
+            let reason = format!(
+                "the token is for station {} of site {}, but this is station {own} of site {site}; ask its operator for one",
+                token.station, token.site
+            );
             return Err(Refusal::new(RefusalKind::Token, reason));
         }
         if wall_time() >= token.expires_at {

@@ -97,7 +97,7 @@ fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option
         return None;
     }
     let tree = directory.join(format!("tiny-{version}"));
-    for part in ["DEBIAN", "usr/bin", "etc"] {
+    for part in ["DEBIAN", "usr/bin", "etc", "srv/tiny/data"] {
         fs::create_dir_all(tree.join(part)).unwrap();
     }
     let text = format!(
@@ -151,10 +151,18 @@ ln -sf tiny "$DPKG_ROOT/usr/bin/tiny-link" || true
 rm "$DPKG_ROOT/usr/bin/tiny-link"
 "#;
 
+/// What dpkg takes away with a package that has the same directories: they are empty, and no package owns them.
+fn bare_directories(site: &Site) {
+    let inner = site.root.join("srv/tiny");
+    fs::create_dir_all(&inner).unwrap();
+    fs::set_permissions(&inner, std::os::unix::fs::PermissionsExt::from_mode(0o710)).unwrap();
+}
+
 #[test]
 fn a_package_from_order_to_uninstallation() {
     let mut site = Site::new();
     let Some(payload) = deb(site.directory.path(), "1", "", MESS) else { return };
+    bare_directories(&site);
     let before = site.tree();
     site.start(&[]);
     let order = site.order(1, TINY, &payload);
@@ -188,6 +196,7 @@ fn packages_that_fail_to_install_are_rolled_back() {
     let broken = format!("{MESS}\necho no licence found >&2\nexit 7");
     let Some(failing) = deb(site.directory.path(), "2", "", &broken) else { return };
     let missing = deb(site.directory.path(), "3", "Depends: not-there (>= 1)\n", MESS).unwrap();
+    bare_directories(&site);
     let before = site.tree();
     site.start(&[]);
     for (version, payload, said) in [(1, failing, "no licence found"), (2, missing, "not-there")] {
