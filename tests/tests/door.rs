@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use branchline::config::{Home, read_key};
 use branchline::door::{DoorClient, DoorError};
+use branchline::survey::required_signatures;
 use branchline_protocol::charter::{BeginRequest, JoinToken, PublicKey, Signed};
 use branchline_protocol::ids::Hash;
 use branchline_protocol::refusal::{Refusal, RefusalKind};
@@ -61,6 +63,48 @@ fn mistyped(token: &str) -> String {
     let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
     wrong.push(last);
     wrong
+}
+
+const COFFEE: &str = "signature_coffee() {\n    found machine model filter\n}\n";
+
+/// What the door of a running station gives away is what the binary holds and the station's operator added (R43, R50a).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_door_gives_script_signatures_and_tool() -> Result<()> {
+    let mut demo = KeptDemo::start(1)?;
+    let directory = demo.path("signatures");
+    std::fs::create_dir(&directory)?;
+    std::fs::write(directory.join("50-coffee.sh"), COFFEE)?;
+    let home = Home::open(&demo.path("station"))?;
+    let mut config = home.config_or_default()?;
+    config.station.signatures = Some(directory);
+    home.save_config(&config)?;
+    demo.kill_node("station")?;
+    demo.start_node("station-again", "station")?;
+    demo.wait_until(60, "the station gives tokens again", || Ok(demo.token(1).is_ok()))?;
+    let (_, token) = Signed::<JoinToken>::from_text(&demo.token(1)?)?;
+    let door = Stranger::new(40, &token).door;
+
+    let names: Vec<String> = serde_json::from_slice(&door.get("/signatures").await?)?;
+    let mut expected: Vec<String> = required_signatures().map(|(name, _)| name.to_owned()).into();
+    expected.push("50-coffee.sh".to_owned());
+    assert_eq!(names, expected);
+    for (name, text) in required_signatures().into_iter().chain([("50-coffee.sh", COFFEE)]) {
+        ensure!(door.get(&format!("/signatures/{name}")).await? == text.as_bytes(), "the door's {name} is another");
+    }
+
+    let script = demo.path("survey.sh");
+    std::fs::write(&script, door.get("/survey.sh").await?)?;
+    let survey = Command::new("sh").arg(&script).output()?;
+    ensure!(survey.status.success(), "{}", String::from_utf8_lossy(&survey.stderr));
+    let descriptor = demo.path("descriptor.xml");
+    std::fs::write(&descriptor, &survey.stdout)?;
+    let status = Command::new(demo.program()).arg("survey").arg("--validate").arg(&descriptor).status()?;
+    ensure!(status.success(), "the door's script writes no valid descriptor");
+    ensure!(String::from_utf8_lossy(&survey.stdout).contains("filter"), "the added signature has found nothing");
+
+    let tool = door.get("/install-tool").await?;
+    ensure!(Hash::of(&tool) == Hash::of(&std::fs::read(demo.program())?), "the install tool is not this binary");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

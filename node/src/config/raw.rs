@@ -107,6 +107,9 @@ impl Default for InstallerConfig {
 pub struct StationConfig {
     /// The router's driver and credentials: a TOML file of its own, because it holds secrets.
     pub router: Option<PathBuf>,
+    /// A directory of further signatures for the survey script that the public door gives away (R43). Hosts run the script of
+    /// their own binary: a station can add nothing to that.
+    pub signatures: Option<PathBuf>,
 }
 
 /// What only headquarters needs.

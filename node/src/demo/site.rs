@@ -298,7 +298,7 @@ impl Site {
         let config = NodeConfig {
             listen: Some(self.network.station().into()),
             mdns: false,
-            station: StationConfig { router: Some(PathBuf::from("router.toml")) },
+            station: StationConfig { router: Some(PathBuf::from("router.toml")), ..StationConfig::default() },
             ..NodeConfig::default()
         };
         let router = RouterConfig {

@@ -115,6 +115,8 @@ pub async fn run_node(home: Home) -> Result<()> {
     let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
     let notices = Notices::new(clock);
     let bandwidth = Bandwidth::start(&documents, &config.bandwidth, packs.bulk().shaper())?;
+    // A directory that holds no signatures is said now, and not when this node becomes station.
+    stationing::public_script(&home, &config.station)?;
     let desk = start_headquarters(&home, &config, &documents, &journals, clock, &notices).await?;
     let node = Arc::new(Node {
         home,

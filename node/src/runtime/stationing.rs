@@ -24,10 +24,10 @@ use super::{
     station::StationContext,
 };
 use crate::{
-    config::DoorCertificate,
+    config::{DoorCertificate, Home, StationConfig},
     door::{BeginInquiry, Door, DoorFiles},
     router::{RouterConfig, RouterDriver},
-    survey::required_signatures,
+    survey::{Script, assemble, read_signature_directory, required_signatures},
     web::ConnectionLimits,
 };
 
@@ -161,12 +161,28 @@ async fn fetch_journal(node: &Arc<Node>, former: NodeId) -> Result<()> {
     }
 }
 
+/// The survey script that the door gives away, and its signatures by file name: the required ones, and those of the
+/// station's own directory (R43).
+///
+/// # Errors
+/// The directory cannot be read, or a file in it is no signature.
+pub fn public_script(home: &Home, config: &StationConfig) -> Result<(Script, Vec<(String, String)>)> {
+    let directory = config.signatures.as_ref().map(|path| home.path(path));
+    let further = directory.as_deref().map(read_signature_directory).transpose();
+    let further = further.context("reading `signatures` in [station] of node.toml")?.unwrap_or_default();
+    let script =
+        assemble(&further).context("assembling the survey script with `signatures` in [station] of node.toml")?;
+    let required = required_signatures().map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let further = further.into_iter().map(|file| (file.file_name, file.text));
+    Ok((script, required.into_iter().chain(further).collect()))
+}
+
 async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver<BeginInquiry>> {
     let certificate = DoorCertificate::load_or_create(&node.home)?;
-    let script = node.surveys.script();
+    let (script, signatures) = public_script(&node.home, &node.config.station)?;
     let files = DoorFiles {
-        survey_script: script.text.as_str().into(),
-        signatures: required_signatures().map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
+        survey_script: script.text.into(),
+        signatures: signatures.into(),
         install_tool: std::env::current_exe().context("finding this program's own file")?,
     };
     Door::open(charter.station.door, &certificate, files, ConnectionLimits::default()).await
