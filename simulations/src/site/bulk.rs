@@ -275,7 +275,7 @@ impl SiteWorld {
                 self.cut_peer(number, peer);
             }
             NamedOutput::AskLease { pack, held } => {
-                self.send_inside(Path::FromHost(number), 1, &Happening::AskLease(number, pack, held));
+                self.send_inside(Path::AskLease(number), 1, &Happening::AskLease(number, pack, held));
             }
             NamedOutput::Complete { pack, wan_bytes, lan_bytes } => {
                 self.watch_held_frames(number, pack);

@@ -97,7 +97,7 @@ impl SiteWorld {
         for output in self.headquarters.machine.release() {
             match output {
                 HeadquartersOutput::Answer { directive, .. } => {
-                    self.send_over_the_line(Path::FromHeadquarters, &Happening::Answer(directive));
+                    self.send_over_the_line(Path::Answer, &Happening::Answer(directive));
                 }
                 HeadquartersOutput::SignApproval(approval) => {
                     self.note(format_args!("{} decides {:?}", approval.decided_by, approval.decision));

@@ -206,7 +206,7 @@ impl SiteWorld {
                 HostOutput::SendReport(report) => {
                     self.watch.expect(bounds::host_report(&report));
                     let slowness = self.slowness(number);
-                    self.send_inside(Path::FromHost(number), slowness, &Happening::Report(number, report));
+                    self.send_inside(Path::Report(number), slowness, &Happening::Report(number, report));
                 }
                 HostOutput::RunSurvey => {
                     let host = &mut self.hosts[number];

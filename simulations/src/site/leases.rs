@@ -165,7 +165,7 @@ impl SiteWorld {
         let before = self.station.leasing.last_holder.insert(pack, number).filter(|before| *before != number);
         let lapsed = before.is_some_and(|before| !self.hosts[before].complete.contains_key(&pack));
         self.watch.holders_lost += u64::from(lapsed);
-        self.send_inside(Path::ToHost(number), 1, &Happening::Lease(number, Box::new(lease), held.to_vec()));
+        self.send_inside(Path::Lease(number), 1, &Happening::Lease(number, Box::new(lease), held.to_vec()));
     }
 }
 

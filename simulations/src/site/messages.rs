@@ -4,17 +4,21 @@ use std::time::Duration;
 use super::{SiteWorld, happening::Happening};
 use crate::world::lan::Link;
 
-/// From whom to whom a message goes.
+/// A kind of message with its two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Path {
-    /// From a host to the station.
-    FromHost(usize),
-    /// From the station to a host.
-    ToHost(usize),
-    /// From the station over the line.
-    ToHeadquarters,
-    /// Over the line to the station.
-    FromHeadquarters,
+    /// A host's reports to the station.
+    Report(usize),
+    /// The station's directives to a host.
+    Directive(usize),
+    /// What a host asks for leases.
+    AskLease(usize),
+    /// Leases for a host.
+    Lease(usize),
+    /// The station's reports over the line.
+    SiteReport,
+    /// Headquarters' answers over the line.
+    Answer,
 }
 
 impl SiteWorld {

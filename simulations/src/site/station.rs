@@ -127,7 +127,7 @@ impl SiteWorld {
 
     fn send_directive(&mut self, number: usize, directive: Box<Directive>) {
         let slowness = self.slowness(number);
-        self.send_inside(Path::ToHost(number), slowness, &Happening::Directive(number, directive));
+        self.send_inside(Path::Directive(number), slowness, &Happening::Directive(number, directive));
     }
 
     pub(super) fn answer_arrives(&mut self, directive: HeadquartersDirective) {
@@ -191,7 +191,7 @@ impl SiteWorld {
             StationOutput::SendSiteReport(draft) => {
                 self.sabotage_approvals(&draft);
                 let report = Box::new(draft.complete(site_name(), self.trust.warrant.clone()));
-                self.send_over_the_line(Path::ToHeadquarters, &Happening::SiteReport(report));
+                self.send_over_the_line(Path::SiteReport, &Happening::SiteReport(report));
             }
             StationOutput::MakeReport { session } => {
                 let html = format!("<!doctype html><title>{session}</title>");

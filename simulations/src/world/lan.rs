@@ -61,7 +61,7 @@ pub struct MessageCounts {
     pub lost: u64,
     /// Those that arrived twice.
     pub doubled: u64,
-    /// Copies that arrived before an earlier message of the same path.
+    /// Those whose first copy arrived before that of an earlier message of the same path.
     pub overtaking: u64,
 }
 
@@ -69,7 +69,7 @@ pub struct MessageCounts {
 #[derive(Clone, Debug)]
 pub struct MessageWatch<P> {
     counts: MessageCounts,
-    /// When the last of what was sent so far arrives.
+    /// When the last first copy of what was sent so far arrives.
     latest: BTreeMap<P, Monotonic>,
 }
 
@@ -85,12 +85,10 @@ impl<P: Ord> MessageWatch<P> {
         self.counts.sent += 1;
         self.counts.lost += u64::from(ways.is_empty());
         self.counts.doubled += u64::from(ways.len() > 1);
-        let arrivals = ways.iter().map(|way| now.after(*way));
+        let Some(arrival) = ways.iter().map(|way| now.after(*way)).min() else { return };
         let before = self.latest.get(&path).copied().unwrap_or_default();
-        self.counts.overtaking += arrivals.clone().filter(|arrival| *arrival < before).count() as u64;
-        if let Some(last) = arrivals.max() {
-            self.latest.insert(path, before.max(last));
-        }
+        self.counts.overtaking += u64::from(arrival < before);
+        self.latest.insert(path, before.max(arrival));
     }
 
     /// The counts so far.
