@@ -103,7 +103,8 @@ pub fn run(mut command: Command, limit: Duration, output: &mut dyn FnMut(&str)) 
     }
 }
 
-/// Waits for the end of the child. The pipes may outlive it where it left a process behind; those are not waited for.
+/// Waits for the end of the child. The pipes may outlive it where it left a process behind; that one is listened to for
+/// [`LAST_WORDS`] at most.
 fn follow(
     child: &mut Child,
     lines: &mpsc::Receiver<String>,
@@ -123,7 +124,10 @@ fn follow(
         match lines.recv_timeout(Duration::from_millis(20)) {
             Ok(line) => {
                 take(line, &mut tail);
-                continue;
+                // Who writes without a pause is asked for its end only when its time is over.
+                if started.elapsed() < limit {
+                    continue;
+                }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(5)),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -131,7 +135,9 @@ fn follow(
         match child.try_wait() {
             Ok(Some(status)) => {
                 let ended = Instant::now();
-                while let Ok(line) = lines.recv_timeout(LAST_WORDS.saturating_sub(ended.elapsed())) {
+                while let Some(left) = LAST_WORDS.checked_sub(ended.elapsed())
+                    && let Ok(line) = lines.recv_timeout(left)
+                {
                     take(line, &mut tail);
                 }
                 return Some((status, tail.join(" | ")));
@@ -197,6 +203,16 @@ mod tests {
         let (result, _) = shell("sleep 60 & sleep 60", Duration::from_millis(200));
         assert!(matches!(result, Err(ExecError::TooLong { .. })));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_that_writes_without_a_pause_is_ended_too_and_one_left_behind_is_not_listened_to_for_ever() {
+        let started = Instant::now();
+        let (result, lines) = shell("while :; do echo more; done", Duration::from_millis(300));
+        assert!(matches!(result, Err(ExecError::TooLong { .. })) && !lines.is_empty());
+        let (result, lines) = shell("(while :; do echo more || exit; done) & sleep 0.2", Duration::from_secs(60));
+        assert!(result.is_ok() && !lines.is_empty());
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -79,8 +79,8 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
             // Nothing is stored for a catalogue that no site would take.
             check_document(node, DocumentKind::Catalogue, &catalogue)
                 .with_context(|| format!("publishing {}", directory.join("catalogue.json").display()))?;
-            let packs = node.packs.publish(&directory).await?;
             has_all_packs(node, &directory, &catalogue)?;
+            let packs = node.packs.publish(&directory).await?;
             let taken = take_document(node, DocumentKind::Catalogue, &catalogue)?;
             Ok(json!({ "packs": packs, "catalogue_is_new": taken }))
         }
@@ -362,8 +362,11 @@ fn has_all_packs(node: &Node, directory: &std::path::Path, json: &str) -> Result
     let catalogue = signed.verify(signed.signer())?;
     let payloads = catalogue.packages.iter().map(|package| (package.payload.pack, package.definition.name.as_str()));
     let patches = catalogue.patches.iter().map(|patch| (patch.pack, "a patch"));
-    if let Some((pack, whose)) = payloads.chain(patches).find(|(pack, _)| !node.packs.keeps(*pack)) {
-        let place = directory.join(format!("packs/{pack}.pack"));
+    let place = |pack| directory.join(format!("packs/{pack}.pack"));
+    let is_nowhere =
+        |(pack, _): &(branchline_protocol::ids::PackId, &str)| !node.packs.keeps(*pack) && !place(*pack).is_file();
+    if let Some((pack, whose)) = payloads.chain(patches).find(is_nowhere) {
+        let place = place(pack);
         bail!("the pack of {whose} is neither in {} nor kept here: nothing is published", place.display());
     }
     Ok(())

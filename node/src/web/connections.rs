@@ -26,7 +26,7 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Connections at once from one address; more are closed, so that one machine cannot shut the door for all.
     pub connections_of_one_address: usize,
-    /// How long a handshake, a request's head, its body, and an answer's making may each take.
+    /// How long a handshake and a request's head may each take; the door gives a body and the station's answer as long.
     pub patience: Duration,
     /// How long a connection may last: enough for the install tool over a thin line.
     pub life: Duration,
