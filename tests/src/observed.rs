@@ -21,6 +21,10 @@ pub struct Session {
     pub reason: String,
     /// What people should look at.
     pub warnings: Vec<String>,
+    /// Its place in the queue, from 1.
+    pub place: Option<usize>,
+    /// The slot that it holds: `install` or `verify`.
+    pub slot: Option<String>,
     /// The mapped address.
     pub mapped: Option<String>,
     /// The modules that are on.
@@ -162,7 +166,7 @@ impl Site {
     /// Headquarters does not answer, or lists something else.
     pub fn targets(&self) -> Result<BTreeMap<String, String>> {
         let address = &self.lab().facts().headquarters_address;
-        let token = std::fs::read_to_string(self.path("headquarters/http.token")).unwrap_or_default();
+        let token = std::fs::read_to_string(self.path("headquarters/http.token")).context("no token")?;
         let script = format!(
             "exec 3<>/dev/tcp/{address}/8080; printf 'GET /targets HTTP/1.0\\r\\nHost: {address}\\r\\nAuthorization: Bearer \
              {}\\r\\n\\r\\n' >&3; cat <&3",

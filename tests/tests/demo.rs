@@ -150,6 +150,8 @@ fn demo_with_a_failing_agent_says_so_and_does_not_succeed() {
     assert_eq!((&ill["name"], &ill["state"]), (&Value::from("till-2"), &Value::from("rolled_back")), "{ill:#}");
     assert_eq!((&ill["verified"], &ill["mapped_address"]), (&Value::from(false), &Value::Null), "{ill:#}");
     assert_eq!(texts(&ill["payloads"]), BTreeSet::from(["sample-agent 1.0.0".to_owned()]), "{ill:#}");
+    let report = std::fs::read_to_string(ill["report"].as_str().unwrap()).unwrap();
+    assert!(report.contains("till-2") && report.contains("rolled back"), "{report}");
     assert!(errors.starts_with("error: till-2 ended as rolled_back: "), "{errors}");
     assert!(errors.contains("sample-agent") && errors.contains("\n  till-2: rolled_back ("), "{errors}");
     assert!(!errors.contains("\n  till-1: "), "a complete host is no failure: {errors}");

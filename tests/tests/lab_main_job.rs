@@ -77,7 +77,10 @@ fn a_person_delays_and_approves(site: &Site) -> Result<()> {
         Ok(request["standing"].clone())
     };
     let waits = serde_json::json!({ "pending": { "asked_again": false } });
-    assert_eq!((standing(DELAYED)?, standing(DENIED)?), (waits.clone(), waits.clone()));
+    site.wait_until(30, "headquarters has both requests", || {
+        Ok(standing(DELAYED).is_ok_and(|standing| standing == waits)
+            && standing(DENIED).is_ok_and(|standing| standing == waits))
+    })?;
     for host in ["host1", "host2", "host3", "host4"] {
         let decided = standing(host)?;
         assert_eq!(decided["decided"]["decision"], "approve", "{host}: {decided}");
