@@ -74,26 +74,31 @@ impl Bitmap {
     }
 
     /// The set as words, least significant bit first; bits beyond the length are zero.
+    #[inline]
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
     /// How many frames there are in all.
+    #[inline]
     pub fn length(&self) -> u32 {
         self.length
     }
 
     /// How many are in the set.
+    #[inline]
     pub fn count(&self) -> u32 {
         self.count
     }
 
     /// Whether all are in the set.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.count == self.length
     }
 
     /// Whether none is in the set.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

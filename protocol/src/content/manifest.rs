@@ -230,6 +230,7 @@ impl Pack {
     }
 
     /// The entry of one frame, if there is such a frame.
+    #[inline]
     pub fn chunk(&self, index: u32) -> Option<&ChunkEntry> {
         self.manifest.chunks.get(index as usize)
     }
@@ -240,6 +241,7 @@ impl Pack {
     }
 
     /// Bytes of one frame; 0 if there is no such frame.
+    #[inline]
     pub fn frame_length(&self, index: u32) -> u64 {
         self.chunk(index).map_or(0, |chunk| u64::from(chunk.frame_length))
     }

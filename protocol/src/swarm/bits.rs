@@ -10,6 +10,7 @@ pub(super) struct PeerSet {
 }
 
 impl PeerSet {
+    #[inline]
     pub fn word(&self, number: usize) -> u64 {
         match number.checked_sub(1) {
             None => self.first,
@@ -21,10 +22,12 @@ impl PeerSet {
         1 + self.rest.len()
     }
 
+    #[inline]
     pub fn contains(&self, peer: PeerKey) -> bool {
         self.word(usize::from(peer.0 / 64)) >> (peer.0 % 64) & 1 == 1
     }
 
+    #[inline]
     pub fn insert(&mut self, peer: PeerKey) {
         let bit = 1 << (peer.0 % 64);
         match usize::from(peer.0 / 64).checked_sub(1) {
@@ -38,6 +41,7 @@ impl PeerSet {
         }
     }
 
+    #[inline]
     pub fn remove(&mut self, peer: PeerKey) {
         let bit = 1 << (peer.0 % 64);
         match usize::from(peer.0 / 64).checked_sub(1) {
@@ -55,6 +59,7 @@ impl PeerSet {
         self.rest.fill(0);
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.first == 0 && self.rest.iter().all(|word| *word == 0)
     }
@@ -75,14 +80,27 @@ impl PeerSet {
     }
 
     /// Takes out the first member.
+    #[inline]
     pub fn pop(&mut self) -> Option<PeerKey> {
-        let first = self.iter().next()?;
-        self.remove(first);
-        Some(first)
+        if self.first != 0 {
+            let first = self.first.trailing_zeros();
+            self.first &= self.first - 1;
+            return Some(PeerKey(first as u16));
+        }
+        let number = self.rest.iter().position(|word| *word != 0)?;
+        let word = &mut self.rest[number];
+        let position = (number as u32 + 1) * 64 + word.trailing_zeros();
+        *word &= *word - 1;
+        Some(PeerKey(position as u16))
     }
 
     /// A member of `self`, within `also` and outside `but`, each as likely as the other.
     pub fn choose(&self, also: &Self, but: &Self, random: &mut SplitMix) -> Option<PeerKey> {
+        if self.rest.is_empty() {
+            let members = self.first & also.first & !but.first;
+            let left = random_below_count(members.count_ones(), random)?;
+            return Some(PeerKey(nth_member(members, left) as u16));
+        }
         let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
         choose_word(self.words(), member, random).map(|position| PeerKey(position as u16))
     }
@@ -115,6 +133,7 @@ impl Rarity {
     }
 
     /// One more holder of a frame. `true`: it is the first.
+    #[inline]
     pub fn add(&mut self, index: u32) -> bool {
         let first = self.is_zero(index);
         let (word, bit) = ((index / 64) as usize, 1 << (index % 64));
@@ -145,29 +164,59 @@ impl Rarity {
         self.is_zero(index)
     }
 
+    #[inline]
     pub fn is_zero(&self, index: u32) -> bool {
-        let (word, shift) = ((index / 64) as usize, index % 64);
-        self.planes.iter().skip(word).step_by(self.words.max(1)).all(|plane| plane >> shift & 1 == 0)
+        let (mut at, shift, mut held) = ((index / 64) as usize, index % 64, 0);
+        while at < self.planes.len() {
+            held |= self.planes[at] >> shift & 1;
+            at += self.words.max(1);
+        }
+        held == 0
     }
 
     /// How many neighbours hold a frame.
+    #[inline]
     pub fn count(&self, index: u32) -> u32 {
-        let (word, shift) = ((index / 64) as usize, index % 64);
-        let planes = self.planes.iter().skip(word).step_by(self.words.max(1));
-        (0..).zip(planes).map(|(plane, word)| ((word >> shift & 1) as u32) << plane).sum()
+        let (mut at, shift, mut plane, mut count) = ((index / 64) as usize, index % 64, 0, 0);
+        while at < self.planes.len() {
+            count |= ((self.planes[at] >> shift & 1) as u32) << plane;
+            plane += 1;
+            at += self.words.max(1);
+        }
+        count
     }
 
     /// The frames of one word that no neighbour holds; bits beyond the last frame are set.
+    #[inline]
     pub fn nobody(&self, word: usize) -> u64 {
-        !self.planes.iter().skip(word).step_by(self.words.max(1)).fold(0, |all, plane| all | plane)
+        let (mut at, mut held) = (word, 0);
+        while at < self.planes.len() {
+            held |= self.planes[at];
+            at += self.words.max(1);
+        }
+        !held
     }
 
     /// Leaves only the candidates with the fewest holders.
+    ///
+    /// `candidates` has the words of one bitmap, or none.
     pub fn keep_rarest(&self, candidates: &mut [u64]) {
+        let mut count = count(candidates);
         for plane in self.planes.chunks_exact(self.words.max(1)).rev() {
-            let without = candidates.iter().zip(plane).fold(0, |any, (candidate, plane)| any | (candidate & !plane));
+            // Mostly few frames are wanted, and one alone needs no comparison.
+            if count <= 1 {
+                return;
+            }
+            let candidates = &mut candidates[..plane.len()];
+            let mut without = 0;
+            for (number, candidate) in candidates.iter().enumerate() {
+                without += (candidate & !plane[number]).count_ones();
+            }
             if without != 0 {
-                candidates.iter_mut().zip(plane).for_each(|(candidate, plane)| *candidate &= !plane);
+                count = without;
+                for (number, candidate) in candidates.iter_mut().enumerate() {
+                    *candidate &= !plane[number];
+                }
             }
         }
     }
@@ -178,20 +227,44 @@ pub(super) fn choose(candidates: &[u64], random: &mut SplitMix) -> Option<u32> {
     choose_word(candidates.len(), |number| candidates[number], random)
 }
 
+/// How many members `set` has.
+#[inline]
+fn count(set: &[u64]) -> u32 {
+    let mut count = 0;
+    for word in set {
+        count += word.count_ones();
+    }
+    count
+}
+
+#[inline]
+fn random_below_count(count: u32, random: &mut SplitMix) -> Option<u32> {
+    (count > 0).then(|| random.below(count))
+}
+
+/// The position of a member that has `before` others before it.
+#[inline]
+fn nth_member(mut members: u64, before: u32) -> u32 {
+    for _ in 0..before {
+        members &= members - 1;
+    }
+    members.trailing_zeros()
+}
+
 /// The same over words that are made as they are needed. The first member at a random place or after it would be
 /// quicker, but what follows a gap would be chosen more often, and by everybody.
+#[inline]
 fn choose_word(words: usize, word: impl Fn(usize) -> u64, random: &mut SplitMix) -> Option<u32> {
-    let count: u32 = (0..words).map(|number| word(number).count_ones()).sum();
-    if count == 0 {
-        return None;
-    }
-    let mut left = random.below(count);
+    let mut count = 0;
     for number in 0..words {
-        let mut members = word(number);
+        count += word(number).count_ones();
+    }
+    let mut left = random_below_count(count, random)?;
+    for number in 0..words {
+        let members = word(number);
         let here = members.count_ones();
         if left < here {
-            (0..left).for_each(|_| members &= members - 1);
-            return Some(number as u32 * 64 + members.trailing_zeros());
+            return Some(number as u32 * 64 + nth_member(members, left));
         }
         left -= here;
     }

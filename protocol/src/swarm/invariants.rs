@@ -105,6 +105,9 @@ impl Swarm {
             let useful = own.missing.words().iter().zip(own.row(peer)).any(|(missing, has)| missing & has != 0);
             assert!(!useful, "{peer:?} has something of {id} after all");
         }
+        for peer in (0..self.peers.len()).map(|slot| PeerKey(slot as u16)) {
+            assert_eq!(bits(own.row(peer)).count() as u32, own.held_by(peer), "frames of {id} that {peer:?} has");
+        }
         assert_eq!(bits(own.have.words()).count() as u32, own.have.count(), "count of {id}");
     }
 }

@@ -1,6 +1,6 @@
 //! Dispatch and deadlines.
 use super::{
-    interface::{PeerKey, SwarmInput, SwarmOutput},
+    interface::{PackKey, PeerKey, SwarmInput, SwarmOutput},
     picker::PATIENCE,
     state::{Durability, Swarm, later},
 };
@@ -45,11 +45,13 @@ impl Machine for Swarm {
         self.advance(self.latest);
     }
 
+    #[inline]
     fn poll_output(&mut self) -> Option<Sequenced<SwarmOutput>> {
         self.outputs.pop_front()
     }
 
     /// A lower bound of the next deadline: what was planned and is no longer needed costs one call that does nothing.
+    #[inline]
     fn poll_timeout(&self) -> Option<Deadline> {
         let announce = self.announce_at.map(|at| Deadline { at, reason: "announce new frames" });
         match (self.wake, announce) {
@@ -99,7 +101,7 @@ impl Swarm {
         if !self.pushing.is_empty() {
             self.expire_pushes(now);
         }
-        for key in self.pack_keys() {
+        for key in (0..self.packs.len()).map(|slot| PackKey(slot as u16)) {
             let Some(own) = self.pack_mut(key) else { continue };
             let quiet = own.quiet_at.take_if(|at| *at <= now).is_some() && !own.is_pushing();
             if own.stalled_until.take_if(|until| *until <= now).is_some() {
@@ -115,9 +117,11 @@ impl Swarm {
                 self.show_all(now, key);
             }
         }
-        for key in self.lacking.clone() {
+        let mut position = 0;
+        while let Some(key) = self.lacking.get(position).copied() {
             self.tend_lease(now, key);
             self.probe(now, key);
+            position += 1;
         }
     }
 
@@ -147,41 +151,43 @@ impl Swarm {
 
     /// The next deadline, from scratch.
     fn plan_wake(&mut self) {
-        self.wake = None;
-        let mut plans: Vec<(Monotonic, &'static str)> = Vec::new();
-        for state in self.peers.iter().flatten() {
-            plans.extend(state.rests_until.map(|at| (at, "ask a busy neighbour again")));
-            plans.extend(state.turn.map(|(_, at)| (at, "a neighbour lets its turn go by")));
-            plans.extend(state.turn_rests_until.map(|at| (at, "offer a neighbour turns again")));
-            plans.extend(state.push_rests_until.map(|at| (at, "push to a neighbour again")));
-            if !state.flights.is_empty() {
-                plans.push((state.progress_due(), "give up a silent neighbour"));
+        let mut next: Option<Deadline> = None;
+        let mut plan = |at: Option<Monotonic>, reason| {
+            if let Some(at) = at.filter(|at| next.is_none_or(|next| *at < next.at)) {
+                next = Some(Deadline { at, reason });
             }
+        };
+        for state in self.peers.iter().flatten() {
+            plan(state.rests_until, "ask a busy neighbour again");
+            plan(state.turn.map(|(_, at)| at), "a neighbour lets its turn go by");
+            plan(state.turn_rests_until, "offer a neighbour turns again");
+            plan(state.push_rests_until, "push to a neighbour again");
+            let waits = !state.flights.is_empty();
+            plan(waits.then(|| state.progress_due()), "give up a silent neighbour");
         }
-        plans.extend(self.uploads.iter().map(|(_, due)| (*due, "a neighbour takes nothing any more")));
-        for key in &self.pushing {
-            let Some(own) = self.pack(*key) else { continue };
-            plans.extend(own.pushes.front().map(|push| (push.expires_at, "push again what was not heard of")));
+        for (_, due) in &self.uploads {
+            plan(Some(*due), "a neighbour takes nothing any more");
+        }
+        for own in self.pushing.iter().filter_map(|key| self.pack(*key)) {
+            plan(own.pushes.front().map(|push| push.expires_at), "push again what was not heard of");
         }
         for own in self.packs.iter().flatten() {
-            plans.extend(own.quiet_at.map(|at| (at, "show what was pushed")));
-            plans.extend(own.stalled_until.map(|at| (at, "try the store again")));
+            plan(own.quiet_at, "show what was pushed");
+            plan(own.stalled_until, "try the store again");
         }
         for own in self.lacking.iter().filter_map(|key| self.pack(*key)) {
-            plans.extend(own.probe_at.map(|at| (at, "ask out of turn for what neighbours claim")));
+            plan(own.probe_at, "ask out of turn for what neighbours claim");
             match &own.lease {
                 Some(lease) => {
-                    plans.push((lease.expires_at, "the lease ends"));
-                    plans.push((lease.renew_at.max(own.ask_lease_at), "renew the lease"));
+                    plan(Some(lease.expires_at), "the lease ends");
+                    plan(Some(lease.renew_at.max(own.ask_lease_at)), "renew the lease");
                     let waits = own.interested.iter().filter_map(|peer| self.peer(peer));
                     let ends = waits.map(|peer| later(peer.last_word, PATIENCE)).filter(|at| *at > self.latest);
-                    plans.extend(ends.min().map(|at| (at, "a silent neighbour no longer holds the line back")));
+                    plan(ends.min(), "a silent neighbour no longer holds the line back");
                 }
-                None => plans.push((own.ask_lease_at, "ask for the lease")),
+                None => plan(Some(own.ask_lease_at), "ask for the lease"),
             }
         }
-        for (at, reason) in plans {
-            self.wake_at(at, reason);
-        }
+        self.wake = next;
     }
 }

@@ -44,6 +44,7 @@ impl Swarm {
             raw,
             words,
             rows: Vec::new(),
+            held: Vec::new(),
             rarity: Rarity::new(words),
             known: PeerSet::default(),
             interested: PeerSet::default(),

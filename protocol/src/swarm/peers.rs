@@ -193,12 +193,13 @@ impl Swarm {
         if bitmap.length() != state.have.length() {
             return self.penalise(now, peer, key, Offence::WrongBitmap);
         }
-        let old = state.row_mut(peer).to_vec();
-        state.row_mut(peer).copy_from_slice(bitmap.words());
-        let differs = |from: &[u64], to: &[u64]| -> Vec<u64> { from.iter().zip(to).map(|(a, b)| a & !b).collect() };
-        let lost = differs(&old, bitmap.words());
-        bits(&lost).for_each(|index| state.lost_holder(index));
-        bits(&differs(bitmap.words(), &old)).for_each(|index| state.new_holder(index));
+        let lost: Vec<u32> = bits(state.row(peer)).filter(|index| !bitmap.contains(*index)).collect();
+        for index in &lost {
+            state.peer_loses(peer, *index);
+        }
+        for index in bitmap.iter() {
+            state.peer_gains(peer, index);
+        }
         state.known.insert(peer);
         state.spent.remove(peer);
         let interested = state.interested.contains(peer);
@@ -206,7 +207,7 @@ impl Swarm {
             state.hungry.insert(peer);
             self.feed(key);
         }
-        if interested && lost.iter().any(|word| *word != 0) {
+        if interested && !lost.is_empty() {
             // Of what it had it was not told that it is here too.
             self.tell_have(peer, key);
         }
@@ -225,11 +226,7 @@ impl Swarm {
         let withheld = state.is_pushing();
         let mut useful = false;
         for index in indexes {
-            let word = &mut state.row_mut(peer)[(index / 64) as usize];
-            let bit = 1 << (index % 64);
-            if *word & bit == 0 {
-                *word |= bit;
-                state.new_holder(*index);
+            if state.peer_gains(peer, *index) {
                 useful |= state.missing.contains(*index);
             }
         }
@@ -252,9 +249,8 @@ impl Swarm {
 
     /// A neighbour announced a frame and then could not serve it.
     fn peer_lacks(&mut self, now: Monotonic, peer: PeerKey, key: PackKey, index: u32) {
-        if let Some(state) = self.pack_mut(key).filter(|state| state.peer_has(peer, index)) {
-            state.row_mut(peer)[(index / 64) as usize] &= !(1 << (index % 64));
-            state.lost_holder(index);
+        if let Some(state) = self.pack_mut(key) {
+            state.peer_loses(peer, index);
         }
         let asked = self.give_up_flight(peer, key, index);
         let Some(state) = self.peer_mut(peer) else { return };
@@ -371,14 +367,11 @@ impl PackState {
     fn forget_peer(&mut self, peer: PeerKey) {
         let held: Vec<u32> = bits(self.row(peer)).collect();
         for index in held {
-            self.lost_holder(index);
+            self.peer_loses(peer, index);
             // What no neighbour was shown must still be pushed where the one that had it is gone.
             if self.source_of(index) && self.rarity.is_zero(index) {
                 self.to_push.insert(index);
             }
-        }
-        if !self.row(peer).is_empty() {
-            self.row_mut(peer).fill(0);
         }
         for set in [&mut self.known, &mut self.interested, &mut self.spent, &mut self.hungry, &mut self.passed] {
             set.remove(peer);

@@ -57,8 +57,15 @@ impl Swarm {
         let one_in = self.tuning.experiment_one_in;
         let experiment = one_in > 0 && self.random.below(one_in) == 0;
         let own = self.packs.get(usize::from(key.0))?.as_deref()?;
+        // Most turns are offered for what is on its way here already: that is found out in one pass.
+        if !own.lacks_of(peer) {
+            return None;
+        }
         self.scratch.clear();
-        self.scratch.extend(own.missing.words().iter().zip(own.row(peer)).map(|(missing, has)| missing & has));
+        self.scratch.extend_from_slice(own.row(peer));
+        for (found, missing) in self.scratch.iter_mut().zip(own.missing.words()) {
+            *found &= missing;
+        }
         if !experiment {
             own.rarity.keep_rarest(&mut self.scratch);
         }

@@ -10,6 +10,7 @@ impl SplitMix {
         Self(seed)
     }
 
+    #[inline]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -19,6 +20,7 @@ impl SplitMix {
     }
 
     /// A number below `limit` (0 where `limit` is 0), uniform up to 2^-32 for the small limits of this module.
+    #[inline]
     pub fn below(&mut self, limit: u32) -> u32 {
         ((u64::from(limit) * (self.next() >> 32)) >> 32) as u32
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     limits::{HAVE_FRAMES_MAX, UPLOAD_QUEUE_MAX, UPLOAD_QUEUE_PER_PEER_MAX},
+    machine::{Sequence, Sequenced},
     refusal::RefusalKind,
     time::Monotonic,
 };
@@ -299,9 +300,16 @@ impl Swarm {
             if takes_turns {
                 hungry.insert(peer);
             }
-            for word in split(word) {
+            let mut say = |word| {
                 let output = SwarmOutput::Say { peer, pack: key, word };
-                self.outputs.push_back(crate::machine::Sequenced { after: Default::default(), output });
+                self.outputs.push_back(Sequenced { after: Sequence::default(), output });
+            };
+            match word {
+                // Cut into pieces of the size that one message may have.
+                Word::HaveFrames(indexes) if indexes.len() > HAVE_FRAMES_MAX => {
+                    indexes.chunks(HAVE_FRAMES_MAX).for_each(|part| say(Word::HaveFrames(part.to_vec())));
+                }
+                word => say(word),
             }
         }
         if !hungry.is_empty() {
@@ -309,16 +317,6 @@ impl Swarm {
             self.feed(key);
         }
     }
-}
-
-/// Cuts an announcement into pieces of the size that one message may have.
-fn split(word: Word) -> impl Iterator<Item = Word> {
-    let (one, many) = match word {
-        Word::HaveFrames(indexes) if indexes.len() > HAVE_FRAMES_MAX => (None, indexes),
-        word => (Some(word), Vec::new()),
-    };
-    let pieces = many.chunks(HAVE_FRAMES_MAX).map(|part| Word::HaveFrames(part.to_vec())).collect::<Vec<_>>();
-    one.into_iter().chain(pieces)
 }
 
 impl PackState {

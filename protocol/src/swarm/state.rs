@@ -123,6 +123,8 @@ pub(super) struct PackState {
     pub words: usize,
     /// What each neighbour has: a row of `words` for each key.
     pub rows: Vec<u64>,
+    /// How many frames each neighbour has: the members of its row.
+    pub held: Vec<u32>,
     pub rarity: Rarity,
     /// Neighbours that said what they have.
     pub known: PeerSet,
@@ -169,42 +171,77 @@ pub(super) struct PackState {
 }
 
 impl PackState {
+    #[inline]
     pub fn length_of(&self, index: u32) -> u64 {
         self.manifest.frame_length(index)
     }
 
     /// What a neighbour has; empty where it never said so.
+    #[inline]
     pub fn row(&self, peer: PeerKey) -> &[u64] {
         let start = usize::from(peer.0) * self.words;
         self.rows.get(start..start + self.words).unwrap_or(&[])
     }
 
-    pub fn row_mut(&mut self, peer: PeerKey) -> &mut [u64] {
-        let start = usize::from(peer.0) * self.words;
-        if self.rows.len() < start + self.words {
-            self.rows.resize(start + self.words, 0);
-        }
-        &mut self.rows[start..start + self.words]
+    /// How many frames a neighbour is known to have.
+    #[inline]
+    pub fn held_by(&self, peer: PeerKey) -> u32 {
+        self.held.get(usize::from(peer.0)).copied().unwrap_or(0)
     }
 
+    /// Whether a neighbour has something that is missing here.
+    #[inline]
+    pub fn lacks_of(&self, peer: PeerKey) -> bool {
+        let missing = self.missing.words();
+        for (number, has) in self.row(peer).iter().enumerate() {
+            if has & missing[number] != 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[inline]
     pub fn peer_has(&self, peer: PeerKey, index: u32) -> bool {
         let at = usize::from(peer.0) * self.words + (index / 64) as usize;
         self.rows.get(at).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
-    pub fn new_holder(&mut self, index: u32) {
+    /// Notes that a neighbour has a frame. `false`: it was known.
+    #[inline]
+    pub fn peer_gains(&mut self, peer: PeerKey, index: u32) -> bool {
+        let slot = usize::from(peer.0);
+        if self.held.len() <= slot {
+            self.held.resize(slot + 1, 0);
+            self.rows.resize((slot + 1) * self.words, 0);
+        }
+        let (word, bit) = (&mut self.rows[slot * self.words + (index / 64) as usize], 1 << (index % 64));
+        if *word & bit != 0 {
+            return false;
+        }
+        *word |= bit;
+        self.held[slot] += 1;
         if self.rarity.add(index) {
             if self.have.contains(index) {
                 self.sole_bytes -= self.length_of(index);
             }
             self.to_push.remove(index);
         }
+        true
     }
 
-    pub fn lost_holder(&mut self, index: u32) {
+    /// Notes that a neighbour does not have a frame. `false`: that was known.
+    pub fn peer_loses(&mut self, peer: PeerKey, index: u32) -> bool {
+        if !self.peer_has(peer, index) {
+            return false;
+        }
+        let slot = usize::from(peer.0);
+        self.rows[slot * self.words + (index / 64) as usize] &= !(1 << (index % 64));
+        self.held[slot] -= 1;
         if self.rarity.remove(index) && self.have.contains(index) {
             self.sole_bytes += self.length_of(index);
         }
+        true
     }
 
     /// Whether something is still to be pushed before what is withheld may be shown.

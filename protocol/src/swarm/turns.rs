@@ -166,12 +166,8 @@ impl Swarm {
     /// The same for everybody and every pack that lacks frames, where the store has room again.
     pub(super) fn all_hungry_again(&mut self) {
         for key in self.lacking.clone() {
-            let passed: Vec<PeerKey> = self.pack(key).map_or(Vec::new(), |own| {
-                let useful = |peer: &PeerKey| {
-                    own.missing.words().iter().zip(own.row(*peer)).any(|(missing, has)| missing & has != 0)
-                };
-                own.passed.iter().filter(useful).collect()
-            });
+            let passed: Vec<PeerKey> =
+                self.pack(key).map_or(Vec::new(), |own| own.passed.iter().filter(|peer| own.lacks_of(*peer)).collect());
             self.hungry_again(key, &passed);
         }
     }
@@ -194,7 +190,7 @@ impl Swarm {
             return;
         }
         let known: Vec<PeerKey> = own.known.iter().collect();
-        let claimed = |peer: &PeerKey| own.missing.words().iter().zip(own.row(*peer)).any(|(a, b)| a & b != 0);
+        let claimed = |peer: &PeerKey| own.lacks_of(*peer);
         let due = later(own.arrived_at, own.probe_after());
         if !known.iter().any(claimed) {
             return;
@@ -234,13 +230,9 @@ impl PackState {
         PROBE_MIN.max(patience(self.length_of(0)))
     }
 
-    /// How many frames a neighbour is known to have.
-    fn held_by(&self, peer: PeerKey) -> u32 {
-        self.row(peer).iter().map(|word| word.count_ones()).sum()
-    }
-
     /// Whether a neighbour lacks something that was announced here. For what waits to be announced it would pass its
     /// turn; the announcement makes it hungry.
+    #[inline]
     fn has_for(&self, peer: PeerKey) -> bool {
         let row = self.row(peer);
         let mut unsaid = self.announce.iter().filter(|index| !self.peer_has(peer, **index)).count() as u32;
