@@ -47,6 +47,8 @@ pub struct Content {
     /// How much at a time the machines push and serve, instead of what the rule of
     /// [`Tuning::for_link`] says: for measurements.
     pub tuning: Option<Tuning>,
+    /// Of how many neighbours the machines ask frames at a time, instead of what they do by themselves: for measurements.
+    pub receive_slots: Option<u16>,
 }
 
 impl Content {
@@ -77,7 +79,13 @@ impl Content {
         };
         // Nobody checks it: the origin of this world lets the inlet through.
         let signed = Signed::sign(&lease, &SigningKey::from_bytes(&[1; 32]));
-        Ok(Self { pack, signed, lease, tuning: None })
+        Ok(Self { pack, signed, lease, tuning: None, receive_slots: None })
+    }
+
+    /// What a machine takes, where the rule for its link says `by_link`.
+    fn tuning(&self, by_link: Tuning) -> Tuning {
+        let tuning = self.tuning.unwrap_or(by_link);
+        Tuning { receive_slots: self.receive_slots.unwrap_or(tuning.receive_slots), ..tuning }
     }
 
     fn grant(&self, sequence: u64, held: Vec<u8>) -> Box<GrantedLease> {
