@@ -76,8 +76,6 @@ pub const STORING_BYTES_MAX: u64 = 16 << 20;
 pub const UPLOAD_SLOTS: usize = 8;
 /// Neighbours to which the first holder pushes at a time.
 pub const PUSH_SLOTS: usize = 10;
-/// Neighbours of which frames are asked at a time: as many as one serves, so that what is promised is spread evenly.
-pub const RECEIVE_SLOTS: usize = UPLOAD_SLOTS;
 /// Most slots of either kind for a node whose link is much faster than its neighbours'.
 pub const LINK_SLOTS_MAX: usize = 64;
 /// Announcements are gathered for at most this long, in milliseconds.

@@ -105,28 +105,6 @@ impl PeerSet {
         choose_word(self.words(), member, random).map(|position| PeerKey(position as u16))
     }
 
-    /// Of `choices` members as [`PeerSet::choose`] finds them, the first of those for which `figure` is least.
-    #[inline]
-    pub fn choose_least(
-        &self,
-        also: &Self,
-        but: &Self,
-        random: &mut SplitMix,
-        choices: usize,
-        figure: impl Fn(PeerKey) -> u32,
-    ) -> Option<PeerKey> {
-        let only = self.rest.is_empty().then_some(self.first & also.first & !but.first);
-        if let Some(members) = only.filter(|members| members.count_ones() <= 1) {
-            return (members != 0).then(|| PeerKey(members.trailing_zeros() as u16));
-        }
-        let mut least = self.choose(also, but, random)?;
-        for _ in 1..choices {
-            let other = self.choose(also, but, random)?;
-            least = if figure(other) < figure(least) { other } else { least };
-        }
-        Some(least)
-    }
-
     /// The first member of `self`, within `also` and outside `but`, that comes after `cursor`, in a circle.
     pub fn next_after(&self, cursor: PeerKey, also: &Self, but: &Self) -> Option<PeerKey> {
         let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
@@ -354,9 +332,6 @@ mod tests {
             prop_assert_eq!(set.choose(&set, &set, &mut SplitMix::new(3)), None);
             let chosen = set.choose(&set, &none, &mut SplitMix::new(3));
             prop_assert!(chosen.map_or(model.is_empty(), |peer| model.contains(&peer)));
-            let least = set.choose_least(&set, &none, &mut SplitMix::new(3), 4, |peer| u32::from(peer.0));
-            prop_assert!(least <= chosen && least.is_some() == chosen.is_some() && least.is_none_or(|peer| set.contains(peer)));
-            prop_assert_eq!(set.choose_least(&set, &set, &mut SplitMix::new(3), 4, |_| 0), None);
             prop_assert_eq!(set.pop(), model.pop_first());
         }
 

@@ -1,9 +1,7 @@
 //! How much at a time: figures that fit the link.
 use std::time::Duration;
 
-use crate::limits::{
-    ANNOUNCE_MILLISECONDS, LAN_IN_FLIGHT_BYTES, LINK_SLOTS_MAX, PUSH_SLOTS, RECEIVE_SLOTS, UPLOAD_SLOTS,
-};
+use crate::limits::{ANNOUNCE_MILLISECONDS, LAN_IN_FLIGHT_BYTES, LINK_SLOTS_MAX, PUSH_SLOTS, UPLOAD_SLOTS};
 
 /// Figures that were chosen by measurement (`docs/src/decisions/turns.md`); the default is what nodes use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +10,6 @@ pub struct Tuning {
     pub in_flight_bytes: u64,
     /// Frames that are served at a time.
     pub upload_slots: u16,
-    /// Neighbours that give turns and of which frames are asked at a time: the turns of others are passed.
-    pub receive_slots: u16,
     /// Neighbours that are pushed to at a time; 0: the first holder pushes nothing and serves like anyone else.
     pub push_slots: u16,
     /// Announcements are gathered for at most this long.
@@ -28,7 +24,6 @@ impl Default for Tuning {
             in_flight_bytes: LAN_IN_FLIGHT_BYTES,
             upload_slots: UPLOAD_SLOTS as u16,
             push_slots: PUSH_SLOTS as u16,
-            receive_slots: RECEIVE_SLOTS as u16,
             announce_delay: Duration::from_millis(ANNOUNCE_MILLISECONDS),
             experiment_one_in: 16,
         }

@@ -1,8 +1,7 @@
 //! Turns: who is served next is the holder's choice, which frame the receiver's.
 //!
-//! A node that has a free slot offers a turn to a neighbour that lacks something it has, the neediest of four chosen at
-//! random; the neighbour answers at once with the rarest frame it lacks at that moment, or passes, also where enough
-//! others are sending to it. So no uplink is idle
+//! A node that has a free slot offers a turn to a neighbour that lacks something it has, the needier of two chosen at
+//! random; the neighbour answers at once with the rarest frame it lacks at that moment, or passes. So no uplink is idle
 //! while a neighbour lacks what it could send, no request waits in a queue, and no frame is committed before it can be
 //! sent. In a star of 500 hosts with ten neighbours each this comes within 6 % of the bound; requests that queue, one for
 //! each neighbour, stay 19 % above it (`docs/src/decisions/turns.md`).
@@ -18,8 +17,6 @@ const TURN_REST: u64 = 2_000_000;
 /// Without a frame for so long, neighbours are asked out of turn for what they claim to have, in microseconds; but not
 /// before one of them could have sent a long frame.
 const PROBE_MIN: u64 = 3_000_000;
-/// Neighbours, chosen at random, of which the neediest gets the next turn.
-const CHOICES: usize = 4;
 /// Requests that may be under way from one neighbour that gives turns: one is served while the next is offered.
 const FLIGHTS_MAX: usize = 4;
 
@@ -70,12 +67,10 @@ impl Swarm {
                 self.feeding.remove(position);
                 continue;
             };
-            // Of some at random the one that has least: a single one at random leaves some behind, and the neediest of all
-            // would be everybody's choice.
-            let (inside, busy) = (&self.inside, &self.upload_busy);
-            while let Some(peer) =
-                state.hungry.choose_least(inside, busy, &mut self.random, CHOICES, |peer| state.likely_has(peer))
-            {
+            while let Some(one) = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random) {
+                // Of two at random the one that has less: a single one at random leaves some behind.
+                let other = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random).unwrap_or(one);
+                let peer = if state.held_by(other) < state.held_by(one) { other } else { one };
                 if state.has_for(peer) {
                     return Some((peer, key));
                 }
@@ -102,36 +97,9 @@ impl Swarm {
             }
             return self.pass(peer, key);
         }
-        let new = self.peer(peer).is_some_and(|state| state.takes_turns && !state.is_source());
-        if new && self.sources >= self.tuning.receive_slots {
-            // What more comes at the same time only waits at this node's link, while others could have it at once.
-            if let Some(own) = self.pack_mut(key).filter(|own| own.lacks_of(peer)) {
-                own.declined.insert(peer);
-            }
-            return self.pass(peer, key);
-        }
         match self.pick(peer, key) {
             Some(index) => self.start_flight(now, peer, key, index),
             None => self.pass(peer, key),
-        }
-    }
-
-    /// Tells neighbours whose turns were passed for others' sake that theirs are welcome again: as many, chosen at
-    /// random, as may be asked beside those that send.
-    pub(super) fn invite(&mut self) {
-        let mut room = self.tuning.receive_slots.saturating_sub(self.sources);
-        for position in 0..self.lacking.len() {
-            let key = self.lacking[position];
-            while room > 0 {
-                let Some(own) = self.packs.get_mut(usize::from(key.0)).and_then(Option::as_deref_mut) else { break };
-                let Some(peer) = own.declined.choose(&self.inside, &self.no_room, &mut self.random) else { break };
-                own.declined.remove(peer);
-                if own.passed.contains(peer) && own.lacks_of(peer) {
-                    own.passed.remove(peer);
-                    room -= 1;
-                    self.say(peer, key, Word::Interest);
-                }
-            }
         }
     }
 
@@ -165,9 +133,6 @@ impl Swarm {
         }
         if let Some(state) = self.peer_mut(peer) {
             state.turn_failures = 0;
-        }
-        if let Some(own) = self.pack_mut(pack) {
-            own.was_given(peer);
         }
         if let Some(state) = self.pack_mut(pack).filter(|state| state.interested.contains(peer)) {
             state.hungry.insert(peer);

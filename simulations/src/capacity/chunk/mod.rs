@@ -47,8 +47,6 @@ pub struct Content {
     /// How much at a time the machines push and serve, instead of what the rule of
     /// [`Tuning::for_link`] says: for measurements.
     pub tuning: Option<Tuning>,
-    /// Of how many neighbours the machines ask frames at a time, instead of what they do by themselves: for measurements.
-    pub receive_slots: Option<u16>,
 }
 
 impl Content {
@@ -79,13 +77,7 @@ impl Content {
         };
         // Nobody checks it: the origin of this world lets the inlet through.
         let signed = Signed::sign(&lease, &SigningKey::from_bytes(&[1; 32]));
-        Ok(Self { pack, signed, lease, tuning: None, receive_slots: None })
-    }
-
-    /// What a machine takes, where the rule for its link says `by_link`.
-    fn tuning(&self, by_link: Tuning) -> Tuning {
-        let tuning = self.tuning.unwrap_or(by_link);
-        Tuning { receive_slots: self.receive_slots.unwrap_or(tuning.receive_slots), ..tuning }
+        Ok(Self { pack, signed, lease, tuning: None })
     }
 
     fn grant(&self, sequence: u64, held: Vec<u8>) -> Box<GrantedLease> {
