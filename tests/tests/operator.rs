@@ -29,6 +29,21 @@ fn holders(demo: &KeptDemo, home: &str, homes: &[String]) -> Result<usize> {
     Ok(homes.iter().filter(|home| demo.path(home).join(&file).exists()).count())
 }
 
+/// `sessions watch` ends by itself once every session has; `catalogue show` says everything about one package.
+fn what_is_there_is_shown(demo: &KeptDemo, hosts: usize) -> Result<()> {
+    let watched = demo.run("station", &["sessions", "watch", "--json"])?;
+    let last: Value = serde_json::from_str(&watched).with_context(|| watched.clone())?;
+    let stages: Vec<&Value> = last.as_array().into_iter().flatten().map(|session| &session["stage"]).collect();
+    ensure!(stages.len() == hosts && stages.iter().all(|stage| **stage == "complete"), "{watched}");
+    let shown = Command::new(demo.program())
+        .args(["catalogue", "show", "sample-agent", "--json", "--bundle"])
+        .arg(demo.path("bundle"))
+        .output()?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(shown.contains("sample-agent") && shown.contains("1.0.0"), "{shown}");
+    Ok(())
+}
+
 /// Runs a command that must fail, and gives what it said.
 fn refused(demo: &KeptDemo, home: &str, arguments: &[&str]) -> Result<String> {
     match demo.run(home, arguments) {
@@ -141,6 +156,7 @@ fn demo_operator_is_told_what_changes_nothing_and_surveys_outlive_their_holders(
         demo.wait_until(30, "three nodes hold the survey", || Ok(holders(&demo, &home, &homes)? >= 3))?;
     }
     plans_are_shown_and_change_nothing(&demo, HOSTS)?;
+    what_is_there_is_shown(&demo, HOSTS)?;
     demo.kill_node("hosts/till-4/home")?;
     let connected = ["hosts/till-1/home".to_owned(), "hosts/till-2/home".to_owned(), "hosts/till-3/home".to_owned()];
     let living: Vec<String> = connected.into_iter().chain(["station".to_owned()]).collect();
@@ -201,5 +217,21 @@ fn lost_output_is_an_error_and_no_panic() -> Result<()> {
     drop(reader);
     let output = Command::new(&program).args(["completions", "bash"]).stdout(writer).stderr(Stdio::piped()).output()?;
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(1), &b""[..]), "a reader that had enough is no news");
+    Ok(())
+}
+
+/// What a shell and a reader get before there is any node: completions that the shell reads, and the script that runs.
+#[test]
+fn completions_are_read_by_the_shell_and_the_printed_script_is_the_one_that_runs() -> Result<()> {
+    let program = binary::branchline()?;
+    let completions = Command::new(&program).args(["completions", "bash"]).output()?;
+    ensure!(completions.status.success() && completions.stdout.len() > 1_000, "{completions:?}");
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &completions.stdout)?;
+    let read = Command::new("bash").arg("-n").arg(file.path()).output()?;
+    ensure!(read.status.success() && read.stderr.is_empty(), "{}", String::from_utf8_lossy(&read.stderr));
+    let printed = Command::new(&program).args(["survey", "--print-script"]).output()?;
+    ensure!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+    ensure!(printed.stdout == branchline::survey::assemble(&[])?.text.as_bytes(), "another script is printed");
     Ok(())
 }
