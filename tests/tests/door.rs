@@ -80,7 +80,8 @@ async fn demo_door_gives_script_signatures_and_tool() -> Result<()> {
     home.save_config(&config)?;
     demo.kill_node("station")?;
     demo.start_node("station-again", "station")?;
-    demo.wait_until(60, "the station gives tokens again", || Ok(demo.token(1).is_ok()))?;
+    demo.wait_until(60, "the station gives tokens again", || Ok(demo.token(1).is_ok()))
+        .with_context(|| demo.log("station-again"))?;
     let (_, token) = Signed::<JoinToken>::from_text(&demo.token(1)?)?;
     let door = Stranger::new(40, &token).door;
 
