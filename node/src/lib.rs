@@ -24,4 +24,5 @@ pub mod survey;
 pub mod web;
 
 #[cfg(test)]
+#[path = "../../tests/src/property_tests.rs"]
 mod property_tests;

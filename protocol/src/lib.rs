@@ -32,6 +32,7 @@ pub mod limits;
 pub mod machine;
 pub mod plan;
 #[cfg(test)]
+#[path = "../../tests/src/property_tests.rs"]
 mod property_tests;
 pub mod rates;
 pub mod refusal;

@@ -88,15 +88,12 @@ fn storms(seeds: std::ops::Range<u64>) {
 /// Who is denied ends denied and is never mapped, whatever is lost; the others are complete.
 #[test]
 fn in_a_storm_only_those_who_are_denied_are_not_complete() {
-    let mut denied = 0;
-    for seed in 220..240 {
+    for seed in 200..220 {
         let scenario = SiteScenario { denied: 1, ..SiteScenario::stormy(seed) };
         let hosts = scenario.hosts;
         let summary = run(scenario);
         assert_eq!((summary.complete, summary.denied), (hosts - 1, 1), "seed {seed}: {summary:?}");
-        denied += summary.denied;
     }
-    assert_eq!(denied, 20);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod headquarters;
 #[cfg(test)]
+#[path = "../../tests/src/property_tests.rs"]
 mod property_tests;
 pub mod router;
 pub mod station;

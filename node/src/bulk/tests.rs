@@ -142,7 +142,7 @@ impl Site {
     }
 
     /// Waits until nobody listens at the node's address any more: a handle that is dropped ends its tasks when they are polled.
-    async fn is_free(&self, seed: u8) {
+    async fn until_free(&self, seed: u8) {
         for _ in 0..1_000 {
             if tokio::net::TcpListener::bind(self.addresses(seed).bulk).await.is_ok() {
                 return;
@@ -263,7 +263,7 @@ async fn station_and_five_hosts_fetch_every_byte_once_even_where_one_dies_on_the
 
     // What is kept survives: a member that starts again needs neither origin nor site (R72, R74).
     drop((origin, kept_open));
-    site.is_free(FIRST_HOST).await;
+    site.until_free(FIRST_HOST).await;
     let (_again, wan, lan, _) = site.start(FIRST_HOST).finish(None, Arc::clone(&pack)).await;
     assert_eq!((wan, lan), (0, 0));
 }

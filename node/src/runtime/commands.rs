@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use branchline_protocol::{
     catalogue::Catalogue,
     charter::{JoinToken, Role, Signed},
-    ids::{NodeId, SessionId, SiteName},
+    ids::{NodeId, PackId, SessionId, SiteName},
     wire::control::DocumentKind,
 };
 use branchline_station_role::{
@@ -363,8 +363,7 @@ fn has_all_packs(node: &Node, directory: &std::path::Path, json: &str) -> Result
     let payloads = catalogue.packages.iter().map(|package| (package.payload.pack, package.definition.name.as_str()));
     let patches = catalogue.patches.iter().map(|patch| (patch.pack, "a patch"));
     let place = |pack| directory.join(format!("packs/{pack}.pack"));
-    let is_nowhere =
-        |(pack, _): &(branchline_protocol::ids::PackId, &str)| !node.packs.keeps(*pack) && !place(*pack).is_file();
+    let is_nowhere = |(pack, _): &(PackId, &str)| !node.packs.keeps(*pack) && !place(*pack).is_file();
     if let Some((pack, whose)) = payloads.chain(patches).find(is_nowhere) {
         let place = place(pack);
         bail!("the pack of {whose} is neither in {} nor kept here: nothing is published", place.display());

@@ -63,11 +63,6 @@ impl Surveys {
         Ok(Self { directory, root, script: Arc::new(assemble(&[])?), documents, mesh, own })
     }
 
-    /// The script that this node runs and gives away.
-    pub fn script(&self) -> &Script {
-        &self.script
-    }
-
     /// Where the own descriptor is, for its operator (R47).
     pub fn descriptor_path(&self) -> PathBuf {
         self.directory.join("descriptor.xml")

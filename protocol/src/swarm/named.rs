@@ -20,7 +20,7 @@ use crate::{
     limits::{BULK_CONNECTIONS_MAX, PACKS_PER_PEER_MAX, SWARM_PACKS_MAX},
     machine::{Deadline, Machine, Sequence, Sequenced},
     refusal::{Refusal, RefusalKind},
-    time::Now,
+    time::{Monotonic, Now},
     wire::bulk::{BULK_VERSION_TURNS, BulkMessage},
 };
 
@@ -71,6 +71,11 @@ impl NamedSwarm {
     /// Frames of `pack` that are stored here; `None` where the pack is not known.
     pub fn have(&self, pack: PackId) -> Option<&Bitmap> {
         self.swarm.have(*self.by_pack.get(&pack)?)
+    }
+
+    /// Whether a node may not be a neighbour now, because it served corrupt frames.
+    pub fn bans(&self, now: Monotonic, node: NodeId) -> bool {
+        self.swarm.bans(now, node)
     }
 
     /// How far every pack is.

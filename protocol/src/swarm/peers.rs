@@ -36,7 +36,7 @@ impl Swarm {
         if slot >= BULK_CONNECTIONS_MAX {
             return self.out(SwarmOutput::Disconnect { peer, why: "more neighbours than one node may have" });
         }
-        if self.bans.get(&node).is_some_and(|ban| ban.until > now) {
+        if self.bans(now, node) {
             return self.out(SwarmOutput::Disconnect { peer, why: "it served corrupt frames not long ago" });
         }
         if self.peers.len() <= slot {
@@ -87,6 +87,11 @@ impl Swarm {
         }
         self.room_again();
         self.start_uploads(now);
+    }
+
+    /// Whether a node may not be a neighbour now, because it served corrupt frames.
+    pub fn bans(&self, now: Monotonic, node: NodeId) -> bool {
+        self.bans.get(&node).is_some_and(|ban| ban.until > now)
     }
 
     pub(super) fn ban(&mut self, now: Monotonic, node: NodeId) -> Monotonic {

@@ -228,16 +228,23 @@ impl SiteWorld {
     }
 
     /// One host dies or stands still. In mere bad weather a lease holder costs B and anybody else nothing, except where no
-    /// second node lived that wanted the pack: nobody could hold what the inlet brought, and B of R70 bounds nothing.
-    /// Beyond it an inlet may also have been cut off from those that did.
+    /// second node lived that wanted the pack and was its neighbour: nobody could hold what the inlet brought, and B of R70
+    /// bounds nothing. Beyond it an inlet may also have been cut off from those that did.
     pub(super) fn count_lost_host(&mut self, number: usize) {
         let hazards = self.scenario.has_hazards();
-        let others = self.hosts.iter().enumerate().filter(|(other, host)| *other != number && host.machine.is_up());
+        let others = (0..self.hosts.len()).filter(|other| *other != number && self.hosts[*other].machine.is_up());
         let wanted: BTreeSet<PackId> = others
-            .filter_map(|(_, host)| host.swarm.as_ref())
+            .filter(|other| !self.is_banned(number, *other) && !self.is_banned(*other, number))
+            .filter_map(|other| self.hosts[other].swarm.as_ref())
             .flat_map(|swarm| swarm.progress().map(|progress| progress.pack).collect::<Vec<_>>())
             .collect();
         self.count_lost_frames_of(&[number].into(), |pack| hazards || !wanted.contains(&pack));
+    }
+
+    /// Whether one host has no neighbour in another, because it got corrupt frames from there.
+    fn is_banned(&self, by: usize, number: usize) -> bool {
+        let now = self.agenda.now().monotonic;
+        self.hosts[by].swarm.as_ref().is_some_and(|swarm| swarm.bans(now, self.hosts[number].node))
     }
 
     fn end_partition(&mut self, number: u32) {

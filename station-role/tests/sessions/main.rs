@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 mod identity;
 mod process;
+#[path = "../../../tests/src/property_tests.rs"]
+mod property_tests;
 mod random;
 mod rules;
 mod schedules;

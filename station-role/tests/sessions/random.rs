@@ -1,4 +1,4 @@
-//! Chance from a seed, and how much of it.
+//! Chance from a seed.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough for schedules.
 pub struct Random(pub u64);
@@ -19,10 +19,4 @@ impl Random {
     pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
-}
-
-/// `count`, or so many times as many as `BRANCHLINE_PROPERTY_CASES_FACTOR` says (`tests/soak` sets it).
-pub fn cases(count: u32) -> u32 {
-    let factor = std::env::var("BRANCHLINE_PROPERTY_CASES_FACTOR").ok().and_then(|factor| factor.parse().ok());
-    count.saturating_mul(factor.unwrap_or(1))
 }

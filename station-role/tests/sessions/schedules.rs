@@ -7,7 +7,7 @@ use branchline_station_role::station::StationInput;
 use proptest::prelude::*;
 
 use super::{
-    random::cases,
+    property_tests::cases,
     world::{Fate, World, node, plan_of},
 };
 

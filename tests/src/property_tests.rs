@@ -1,4 +1,5 @@
-//! How many cases the properties of this crate's tests try.
+//! How many cases properties try. Every room includes this file by its path: no room depends on the tests, and the rule
+//! stands once.
 
 /// `count`, or so many times as many as `BRANCHLINE_PROPERTY_CASES_FACTOR` says (`tests/soak` sets it).
 pub(crate) fn cases(count: u32) -> u32 {

@@ -1,7 +1,0 @@
-//! How many cases the properties of this crate's tests try.
-
-/// `count`, or so many times as many as `BRANCHLINE_PROPERTY_CASES_FACTOR` says (`tests/soak` sets it).
-pub(crate) fn cases(count: u32) -> u32 {
-    let factor = std::env::var("BRANCHLINE_PROPERTY_CASES_FACTOR").ok().and_then(|factor| factor.parse().ok());
-    count.saturating_mul(factor.unwrap_or(1))
-}
