@@ -177,6 +177,8 @@ pub const SEALED_SURVEY_BYTES_MAX: usize = 2 << 20;
 pub const EVENT_BUFFER_EVENTS_MAX: usize = 4_096;
 /// Bytes of text in the events of a host that wait for its station.
 pub const EVENT_BUFFER_BYTES_MAX: usize = 4 << 20;
+/// The newest events that a host shows its own operator (R83).
+pub const HOST_EVENTS_SHOWN_MAX: usize = 64;
 /// First wait before a host repeats its report or a station its directive, in seconds; doubled with each repetition.
 pub const DIALOGUE_RETRY_SECONDS: u64 = 1;
 /// Longest wait before either is repeated while it is not answered, in seconds.

@@ -1,5 +1,5 @@
 //! More hosts than may be worked on at once (R22): the others wait in the order in which they came, and say so; what is
-//! going on at a host shows while it goes on (R21).
+//! going on at a host shows while it goes on, at the station (R21) and at the host itself (R83).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,8 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
     }
     site.publish()?;
 
-    let (mut longest_queue, mut under_way, mut slots_seen) = (0, false, BTreeSet::new());
+    let (mut longest_queue, mut slots_seen) = (0, BTreeSet::new());
+    let (mut seen_at_station, mut seen_at_host) = (false, false);
     let limit = Instant::now() + Duration::from_secs(180);
     loop {
         let sessions = site.sessions("station")?;
@@ -41,7 +42,9 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
         ensure!(places.iter().copied().eq(1..=places.len()), "places in the queue: {places:?}\n{sessions:#?}");
         longest_queue = longest_queue.max(places.len());
         if let [session] = at_work[..] {
-            under_way |= shows_its_first_step(&site, &session.host_name)?;
+            let host = &session.host_name;
+            seen_at_station |= shows_the_first_step(&history_of(&site, "station", host)?);
+            seen_at_host |= shows_the_first_step(&history_of(&site, host, host)?);
         }
         if count_at(&sessions, "complete") == HOSTS.len() {
             break;
@@ -52,11 +55,14 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
     println!("the queue was up to {longest_queue} long");
     ensure!(longest_queue == HOSTS.len() - 1, "three of four wait where one slot is there, not {longest_queue}");
     ensure!(slots_seen.iter().eq(["install", "verify"]), "slots for {slots_seen:?} only");
-    ensure!(under_way, "no host showed its first step before its second");
+    ensure!(seen_at_station, "at the station no host showed its first step before its second");
+    ensure!(seen_at_host, "no host showed its own operator the first step before the second");
     for host in HOSTS {
-        let history = history_of(&site, host)?;
-        let (first, second) = (history.find("first step"), history.find("second step"));
-        ensure!(first.context("no first step")? < second.context("no second step")?, "{host}: {history}");
+        for at in ["station", host] {
+            let history = history_of(&site, at, host)?;
+            let (first, second) = (history.find("first step"), history.find("second step"));
+            ensure!(first.context("no first step")? < second.context("no second step")?, "{host} at {at}: {history}");
+        }
     }
     Ok(())
 }
@@ -69,12 +75,12 @@ fn place_of(session: &Session) -> Option<usize> {
     Some(place)
 }
 
-fn history_of(site: &Site, host: &str) -> Result<String> {
-    Ok(site.node_json::<Value>("station", &["sessions", "show", host])?.to_string())
+/// The events of a host's session, as the station or the host itself shows them.
+fn history_of(site: &Site, at: &str, host: &str) -> Result<String> {
+    Ok(site.node_json::<Value>(at, &["sessions", "show", host])?["events"].to_string())
 }
 
-/// Whether the station shows what the host's installer said first, and not yet what it says three seconds later.
-fn shows_its_first_step(site: &Site, host: &str) -> Result<bool> {
-    let history = history_of(site, host)?;
-    Ok(history.contains("first step") && !history.contains("second step"))
+/// Whether a history has what the host's installer said first, and not yet what it says three seconds later.
+fn shows_the_first_step(history: &str) -> bool {
+    history.contains("first step") && !history.contains("second step")
 }

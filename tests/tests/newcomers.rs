@@ -132,7 +132,7 @@ fn is_stopped_before_any_download(demo: &KeptDemo, conflict: &Conflict) -> Resul
     // The host's own operator sees the same, and its disk has nothing.
     demo.wait_until(20, &format!("{name} knows why"), || {
         let status: Value = demo.json(&home, &["status"])?;
-        let said = text(&status["host"]["said"]);
+        let said = text(&status["host"]["reason"]);
         Ok(status["host"]["stage"] == "refused" && conflict.words.iter().all(|words| said.contains(words)))
     })
     .with_context(|| format!("{:#}", demo.json::<Value>(&home, &["status"]).unwrap_or_default()))?;

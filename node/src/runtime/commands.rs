@@ -22,7 +22,7 @@ use super::{
     headquarters::HeadquartersDesk,
     machine::machine_name,
     node::Node,
-    planning, staging,
+    own_session, planning, staging,
     station::StationContext,
 };
 use crate::config::random_bytes;
@@ -192,7 +192,7 @@ async fn status(node: &Node) -> Result<Value> {
         "sites": sites,
         "neighbours": neighbours,
         "packs": node.packs.progress(),
-        "host": host_status(node).await?,
+        "host": own_session::view(node).await?,
         "bandwidth": node.bandwidth.report(wall_time()),
         "stages": stages,
         "findings": findings,
@@ -208,23 +208,6 @@ fn findings(machine: &SiteMachine) -> Vec<String> {
         view.findings.into_iter().map(move |finding| format!("{name}: {finding}"))
     });
     lines.collect()
-}
-
-/// Where this host's own session stands, by the host's word and by the station's.
-async fn host_status(node: &Node) -> Result<Value> {
-    let Some(host) = node.host() else { return Ok(Value::Null) };
-    host.query(|machine| {
-        let session = machine.session();
-        json!({
-            "session": machine.session_id().to_string(),
-            "state": session.state,
-            "stage": session.standing.as_ref().map(|standing| standing.stage),
-            "inside": machine.report().inside,
-            "installed": session.installed.as_ref().map(|installed| installed.plan),
-            "said": machine.shown(),
-        })
-    })
-    .await
 }
 
 async fn token(node: &Node, uses: u32, life_seconds: u64) -> Result<Value> {
@@ -252,14 +235,17 @@ async fn sessions(node: &Node) -> Result<Value> {
         let views = station.handle.query(|machine| machine.station().sessions().collect::<Vec<_>>()).await?;
         return Ok(serde_json::to_value(views)?);
     }
-    match &node.desk {
-        Some(desk) => Ok(serde_json::to_value(desk.handle.query(|machine| machine.hosts()).await?)?),
-        None => bail!("sessions are at the station and at headquarters; this node is neither"),
+    if let Some(desk) = &node.desk {
+        return Ok(serde_json::to_value(desk.handle.query(|machine| machine.hosts()).await?)?);
+    }
+    match own_session::view(node).await? {
+        Some(own) => Ok(json!([own])),
+        None => bail!("sessions are at the station, at headquarters and at each host; this node is none of them"),
     }
 }
 
 async fn session(node: &Node, host: &str) -> Result<Value> {
-    let station = station(node)?;
+    let Some(station) = node.station() else { return own_session::with_events(node, host).await };
     let session = find_session(&station, host).await?;
     let (view, events) = station
         .handle

@@ -37,9 +37,9 @@ pub enum NodeCommand {
         /// How long, in seconds.
         life_seconds: u64,
     },
-    /// The sessions of the site (station), or of all sites (headquarters).
+    /// The sessions of the site (station), of all sites (headquarters), or this host's own.
     Sessions,
-    /// One session with its events (station).
+    /// One session with its events (station, or a host its own).
     Session(HostSelector),
     /// The hosts that these selectors mean, or all that are not withdrawn (station).
     PlanHosts {

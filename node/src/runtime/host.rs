@@ -245,6 +245,12 @@ impl HostContext {
     }
 
     async fn pass_on(&self, number: u64, body: EventBody) {
+        match &body {
+            EventBody::StepStarted { step, steps, title } => tracing::info!("step {step} of {steps}: {title}"),
+            EventBody::StepEnded { step, outcome } => tracing::info!("step {step} ended: {outcome:?}"),
+            EventBody::Output { text, .. } | EventBody::Note(text) => tracing::info!("{}", text.trim_end()),
+            _ => {}
+        }
         self.handle.input(HostInput::Installer(InstallerEvent::Event { number, body })).await;
     }
 

@@ -25,6 +25,7 @@ mod line;
 mod machine;
 mod node;
 mod notices;
+mod own_session;
 mod packs;
 mod planning;
 mod probe;

@@ -1,8 +1,11 @@
-//! The events that a station does not hold yet: bounded, terminal events never dropped.
+//! A host's events: those that its station does not hold yet (bounded, terminal events never dropped), and the newest, which
+//! its own operator reads.
 use std::collections::VecDeque;
 
 use crate::{
-    limits::{EVENT_BUFFER_BYTES_MAX, EVENT_BUFFER_EVENTS_MAX, EVENT_TEXT_BYTES_MAX, REPORT_EVENTS_MAX},
+    limits::{
+        EVENT_BUFFER_BYTES_MAX, EVENT_BUFFER_EVENTS_MAX, EVENT_TEXT_BYTES_MAX, HOST_EVENTS_SHOWN_MAX, REPORT_EVENTS_MAX,
+    },
     report::{EventBody, ReportEvent},
     time::UnixSeconds,
 };
@@ -11,6 +14,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventBuffer {
     events: VecDeque<ReportEvent>,
+    newest: VecDeque<ReportEvent>,
     last_number: u64,
     text_bytes: usize,
     cut_bytes: u64,
@@ -60,7 +64,17 @@ impl EventBuffer {
     fn append(&mut self, at: UnixSeconds, body: EventBody) {
         self.last_number += 1;
         self.text_bytes += text_bytes(&body);
-        self.events.push_back(ReportEvent { number: self.last_number, at, body });
+        let event = ReportEvent { number: self.last_number, at, body };
+        if self.newest.len() >= HOST_EVENTS_SHOWN_MAX {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(event.clone());
+        self.events.push_back(event);
+    }
+
+    /// The newest events, oldest first, whether the station holds them or not (R83).
+    pub fn newest(&self) -> impl Iterator<Item = &ReportEvent> {
+        self.newest.iter()
     }
 
     /// Forgets the events up to `number`, which the station holds.
@@ -84,6 +98,8 @@ impl EventBuffer {
             self.last_number += 1;
             event.number = self.last_number;
         }
+        let older = self.events.len().saturating_sub(HOST_EVENTS_SHOWN_MAX);
+        self.newest = self.events.iter().skip(older).cloned().collect();
     }
 
     /// The numbers of the first and last waiting event, for invariants.
@@ -122,6 +138,22 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_newest_events_are_shown_also_when_the_station_has_them() {
+        let mut buffer = EventBuffer::default();
+        let output = |line: usize| EventBody::Output { step: 1, text: format!("line {line}") };
+        for line in 1..=HOST_EVENTS_SHOWN_MAX + 5 {
+            buffer.push(UnixSeconds(1), output(line));
+        }
+        buffer.acknowledge(HOST_EVENTS_SHOWN_MAX as u64 + 3);
+        let shown: Vec<u64> = buffer.newest().map(|event| event.number).collect();
+        assert_eq!((buffer.len(), shown), (2, (6..=HOST_EVENTS_SHOWN_MAX as u64 + 5).collect()));
+
+        buffer.renumber();
+        assert!(buffer.newest().eq(&buffer.events), "a new generation shows what waits, by its new numbers");
+        assert_eq!(buffer.newest().next().map(|event| event.number), Some(1));
+    }
 
     #[test]
     fn what_is_cut_is_said_before_the_next_event() {
