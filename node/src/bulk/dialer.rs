@@ -10,12 +10,12 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::{
     certificate::{TlsIdentity, peer_of},
     connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello},
-    framing::{prepare, read_message, write_message},
+    framing::{dialled, prepare, read_message, write_message},
 };
 use crate::mesh::Documents;
 
@@ -40,7 +40,7 @@ pub(super) async fn dial(
     if found != node {
         return Err(LinkError::OtherNode { found, expected: node });
     }
-    let mut stream = TlsStream::from(stream);
+    let mut stream = dialled(stream);
     let hello = own_hello(documents, site).ok_or(LinkError::NoHello)?;
     write_message(&mut stream, &BulkMessage::Hello(hello)).await?;
     let answer = timeout(HELLO_TIMEOUT, read_message(&mut stream)).await;

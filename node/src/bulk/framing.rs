@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsStream;
+use tokio_rustls::{TlsStream, client, server};
 
 use super::{connection::LinkError, shaper::Shaped};
 
@@ -24,6 +24,9 @@ use super::{connection::LinkError, shaper::Shaped};
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
 /// rustls asks the socket for 4 KiB at a time: without a buffer in between, that is four system calls for one record.
 const SOCKET_READ_BYTES: usize = 32 << 10;
+/// How much of what is sent TLS seals at a time: a frame of 64 KiB with its header, so that no last record of a few bytes
+/// leaves as a packet of its own.
+const SEALED_BYTES: usize = 72 << 10;
 /// So much of an announced message is believed before it comes.
 const BELIEVED_BYTES: usize = 512 << 10;
 
@@ -36,6 +39,18 @@ pub(super) fn prepare(stream: TcpStream) -> std::io::Result<BufReader<Shaped>> {
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_notsent_lowat(BULK_UNSENT_BYTES_MAX)?;
     Ok(BufReader::with_capacity(SOCKET_READ_BYTES, Shaped::new(stream)))
+}
+
+/// A client's connection whose handshake is over, as what carries messages.
+pub(super) fn dialled<S>(mut stream: client::TlsStream<S>) -> TlsStream<S> {
+    stream.get_mut().1.set_buffer_limit(Some(SEALED_BYTES));
+    stream.into()
+}
+
+/// A server's connection whose handshake is over, as what carries messages.
+pub(super) fn accepted<S>(mut stream: server::TlsStream<S>) -> TlsStream<S> {
+    stream.get_mut().1.set_buffer_limit(Some(SEALED_BYTES));
+    stream.into()
 }
 
 /// Reads one message. The caller puts a bound on the time.

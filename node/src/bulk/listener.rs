@@ -7,12 +7,12 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     certificate::{TlsIdentity, peer_of},
     connection::{Established, HELLO_TIMEOUT, LinkError, ends, judge, kind_of, own_hello},
-    framing::{prepare, read_message, write_message},
+    framing::{accepted, prepare, read_message, write_message},
     links::Inbound,
 };
 use crate::mesh::Documents;
@@ -54,7 +54,7 @@ async fn accept(stream: TcpStream, documents: &Documents, tls: &TlsIdentity) -> 
     let stream = timeout(HELLO_TIMEOUT, TlsAcceptor::from(tls.server.clone()).accept(stream));
     let stream = stream.await.map_err(|_| LinkError::Timeout("the TLS handshake"))??;
     let peer = peer_of(stream.get_ref().1.peer_certificates()).ok_or(LinkError::NoIdentity)?;
-    let mut stream = TlsStream::from(stream);
+    let mut stream = accepted(stream);
     let first = timeout(HELLO_TIMEOUT, read_message(&mut stream)).await;
     let BulkMessage::Hello(hello) = first.map_err(|_| LinkError::Timeout("waiting for a hello"))?? else {
         return Err(LinkError::NoHello);

@@ -17,12 +17,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream, client, server};
 
 use super::{
     certificate::TlsIdentity,
     connection::{FrameOrder, Reader, Writer},
-    framing::prepare,
+    framing::{self, prepare},
     links::{Inbound, Served},
     pool::{FrameSource, StorePool},
 };
@@ -83,13 +83,13 @@ async fn sockets() -> Result<(TcpStream, TcpStream)> {
 async fn secure<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     dialled: S,
     accepted: S,
-) -> Result<(TlsStream<S>, TlsStream<S>)> {
+) -> Result<(client::TlsStream<S>, server::TlsStream<S>)> {
     let tls = |seed| TlsIdentity::new(&SigningKey::from_bytes(&[seed; 32]));
     let (client, server) = (tls(1)?.client, tls(2)?.server);
     let accepting = tokio::spawn(async move { TlsAcceptor::from(server).accept(accepted).await });
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let dialled = TlsConnector::from(client).connect(name, dialled).await?;
-    Ok((TlsStream::from(dialled), TlsStream::from(accepting.await??)))
+    Ok((dialled, accepting.await??))
 }
 
 /// One connection of the bulk plane: `bytes` of the frames of `memory`.
@@ -105,8 +105,8 @@ pub async fn bulk(bytes: u64, memory: Arc<Memory>) -> Result<Carried> {
     let (_messages, message_queue) = mpsc::channel(1);
     let (served, mut served_inbox) = mpsc::channel(64);
     // The other halves are kept: a connection that is half dropped is closed.
-    let (_unread, writing) = tokio::io::split(dialled);
-    let (reading, _unwritten) = tokio::io::split(accepted);
+    let (_unread, writing) = tokio::io::split(framing::dialled(dialled));
+    let (reading, _unwritten) = tokio::io::split(framing::accepted(accepted));
     let writer = Writer {
         link: 1,
         stream: writing,
@@ -188,7 +188,7 @@ pub async fn bulk(bytes: u64, memory: Arc<Memory>) -> Result<Carried> {
 pub async fn tls(bytes: u64) -> Result<Carried> {
     let (dialled, accepted) = sockets().await?;
     let (dialled, accepted) = secure(dialled, accepted).await?;
-    copy(bytes, dialled, accepted).await
+    copy(bytes, TlsStream::from(dialled), TlsStream::from(accepted)).await
 }
 
 /// Raw TCP.

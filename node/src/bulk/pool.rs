@@ -12,6 +12,7 @@ use std::{
 };
 
 use branchline_protocol::{
+    content::frame_of_chunk,
     ids::PackId,
     limits::{RECENT_FRAMES_BYTES, STORE_THREADS},
 };
@@ -42,6 +43,35 @@ pub(super) trait FrameSource: Send + Sync {
 pub(super) struct RecentFrames {
     store: PackStore,
     recent: Arc<Mutex<Recent>>,
+}
+
+/// A frame that came, or the raw chunk in its place.
+pub(super) struct Arrival {
+    pub raw: bool,
+    pub bytes: Vec<u8>,
+}
+
+impl Arrival {
+    /// Verifies it and keeps it.
+    pub fn write(
+        self,
+        store: &PackStore,
+        recent: &RecentFrames,
+        pack: PackId,
+        index: u32,
+    ) -> Result<(), PackStoreError> {
+        let Self { raw, bytes } = self;
+        if !raw {
+            return recent.write(pack, index, bytes);
+        }
+        let missing = || PackStoreError::Missing { pack, index };
+        let known = store.pack(pack).ok_or_else(missing)?;
+        let entry = known.chunk(index).ok_or_else(missing)?;
+        let frame = frame_of_chunk(entry, &bytes).map_err(PackStoreError::Corrupt)?;
+        // Another zstd than the one that made the pack makes other frames of the same chunk: no fault of the sender.
+        let frame = frame.ok_or_else(missing)?;
+        recent.write(pack, index, frame)
+    }
 }
 
 #[derive(Default)]

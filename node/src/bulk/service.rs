@@ -1,12 +1,13 @@
 //! The loop around the swarm machine: connections, disk and accounts.
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use branchline_protocol::{
-    content::{Pack, frame_of_chunk},
+    content::Pack,
     ids::{NodeId, PackId, SiteName},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_MAX, BULK_QUEUE_MAX, LEASED_BYTES_DEFAULT},
     machine::Machine,
@@ -28,7 +29,7 @@ use super::{
     handle::{BulkConfig, BulkEvent, Command},
     links::{Inbound, Links, Served},
     neighbourhood::Backoff,
-    pool::{RecentFrames, StorePool},
+    pool::{Arrival, RecentFrames, StorePool},
     shaper::Shaper,
 };
 use crate::{
@@ -42,28 +43,8 @@ const TICK: Duration = Duration::from_secs(1);
 const RECHECK_TICKS: u64 = 30;
 /// Until a pack for which there was no room is tried again.
 const ADD_AGAIN: Duration = Duration::from_secs(10);
-
-/// A frame that came, or the raw chunk in its place.
-struct Arrival {
-    raw: bool,
-    bytes: Vec<u8>,
-}
-
-impl Arrival {
-    fn write(self, store: &PackStore, recent: &RecentFrames, pack: PackId, index: u32) -> Result<(), PackStoreError> {
-        let Self { raw, bytes } = self;
-        if !raw {
-            return recent.write(pack, index, bytes);
-        }
-        let missing = || PackStoreError::Missing { pack, index };
-        let known = store.pack(pack).ok_or_else(missing)?;
-        let entry = known.chunk(index).ok_or_else(missing)?;
-        let frame = frame_of_chunk(entry, &bytes).map_err(PackStoreError::Corrupt)?;
-        // Another zstd than the one that made the pack makes other frames of the same chunk: no fault of the sender.
-        let frame = frame.ok_or_else(missing)?;
-        recent.write(pack, index, frame)
-    }
-}
+/// What has come is taken together, so that a busy node does not go to sleep and wake up for each message.
+const INBOUND_AT_ONCE: usize = 32;
 
 pub(super) struct Service {
     pub documents: Documents,
@@ -153,15 +134,29 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = self.documents.changes();
         self.store.packs().into_iter().for_each(|pack| self.add(pack));
+        let mut batch = Vec::with_capacity(INBOUND_AT_ONCE);
+        let mut alarm = pin!(sleep_until(Instant::now()));
+        let mut armed = None;
         loop {
             let deadline = self.swarm.poll_timeout().map(|due| self.clock.instant(due.at));
+            if armed != deadline {
+                armed = deadline;
+                // A later time costs next to nothing, a new timer at each message does.
+                deadline.into_iter().for_each(|at| alarm.as_mut().reset(at));
+            }
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                Some(inbound) = inbox.recv() => self.inbound(inbound),
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                _ = inbox.recv_many(&mut batch, INBOUND_AT_ONCE) => {
+                    for inbound in batch.drain(..) {
+                        self.inbound(inbound);
+                        self.drain();
+                    }
+                }
+                () = &mut alarm, if armed.is_some() => {
+                    armed = None;
                     self.swarm.handle_timeout(self.clock.now());
                 }
                 _ = ticks.tick() => self.tick(&progress),
