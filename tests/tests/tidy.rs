@@ -159,3 +159,31 @@ fn the_book_names_pages_that_exist() {
     let faults: Vec<_> = pages.into_iter().filter(|page| !book.join(page).is_file()).map(str::to_owned).collect();
     fail_if_any(&faults, "SUMMARY.md names pages that do not exist");
 }
+
+/// The names of all tests: functions that follow a test's attribute.
+fn tests_of(files: &[(String, String)]) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    for (_, text) in files.iter().filter(|(name, _)| name.ends_with(".rs")) {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            if let Some((_, rest)) = line.split_once("fn ").filter(|(before, _)| is_test && !before.contains("//")) {
+                names.insert(rest.split('(').next().unwrap_or(rest));
+                is_test = false;
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn the_requirements_are_shown_by_tests_that_exist() {
+    let files = files();
+    let tests = tests_of(&files);
+    let (_, page) = files.iter().find(|(name, _)| name == "docs/src/requirements.md").unwrap();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| R")).collect();
+    assert!(rows.len() > 20, "the page has lost its table");
+    let named = rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| !name.contains('/'));
+    let faults: Vec<_> = named.filter(|name| !tests.contains(name)).map(str::to_owned).collect();
+    fail_if_any(&faults, "docs/src/requirements.md names tests that do not exist");
+}
