@@ -25,6 +25,8 @@ pub struct Session {
     pub place: Option<usize>,
     /// The slot that it holds: `install` or `verify`.
     pub slot: Option<String>,
+    /// The address inside the site.
+    pub inside: String,
     /// The mapped address.
     pub mapped: Option<String>,
     /// The modules that are on.

@@ -1,6 +1,7 @@
 //! The signed documents that a node holds, per site: kept on disk, judged by `Authority`, newest wins.
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -198,6 +199,14 @@ impl Documents {
     /// Where this node listens.
     pub fn addresses(&self) -> NodeAddresses {
         self.addresses
+    }
+
+    /// The same, of a node that listens at another address.
+    #[must_use]
+    pub fn listening_at(mut self, address: IpAddr) -> Self {
+        self.addresses.control.set_ip(address);
+        self.addresses.bulk.set_ip(address);
+        self
     }
 
     /// This node's key.

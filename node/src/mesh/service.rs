@@ -1,6 +1,9 @@
 //! The task that owns the swarm: connections, admission, anti-entropy of documents, requests and answers.
+mod connections;
+
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    ADMISSION_TIMEOUT, REDIAL_MAX,
+    ADMISSION_TIMEOUT,
     behaviour::{ControlBehaviour, ControlBehaviourEvent},
     codec::Received,
     documents::{Admission, Documents, as_refusal, newer},
@@ -71,6 +74,8 @@ pub(super) struct Service {
     answers: FuturesUnordered<PendingAnswer>,
     redial: BTreeMap<NodeId, (Instant, Duration)>,
     refused: Vec<(ConnectionId, Instant)>,
+    /// Whose each connection is, and from where.
+    remotes: BTreeMap<ConnectionId, (NodeId, IpAddr)>,
     next_exchange: Instant,
 }
 
@@ -96,6 +101,7 @@ impl Service {
             answers: FuturesUnordered::new(),
             redial: BTreeMap::new(),
             refused: Vec::new(),
+            remotes: BTreeMap::new(),
             next_exchange: Instant::now(),
         }
     }
@@ -174,11 +180,14 @@ impl Service {
 
     async fn on_swarm(&mut self, event: SwarmEvent<ControlBehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, connection_id, .. } => {
                 let Some(node) = translate::node_id(&peer_id) else {
                     let _ = self.swarm.disconnect_peer_id(peer_id);
                     return;
                 };
+                if let Some(remote) = translate::socket_address(endpoint.get_remote_address()) {
+                    self.remotes.insert(connection_id, (node, remote.ip()));
+                }
                 let peer = self.peers.entry(node).or_default();
                 if peer.admission.is_none() {
                     peer.cut_at = Some(Instant::now() + ADMISSION_TIMEOUT);
@@ -187,8 +196,11 @@ impl Service {
                     self.say_hello(node);
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                self.gone(&peer_id, "the connection was closed").await;
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.remotes.remove(&connection_id);
+                if num_established == 0 {
+                    self.gone(&peer_id, "the connection was closed").await;
+                }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. }
                 if !self.swarm.is_connected(&peer_id) =>
@@ -359,8 +371,11 @@ impl Service {
         self.redial.remove(&node);
         let peer = self.peers.entry(node).or_default();
         peer.cut_at = None;
-        peer.admission = Some(admission.clone());
+        let former = peer.admission.replace(admission.clone()).map(|known| known.addresses.control.ip());
         let waiting = std::mem::take(&mut peer.waiting);
+        if let Some(former) = former.filter(|former| *former != admission.addresses.control.ip()) {
+            self.close_from(node, former);
+        }
         for (request, reply) in waiting {
             self.ask(node, request, Asked::Forward(node, reply));
         }
@@ -448,52 +463,6 @@ impl Service {
         if peer.admission.is_some() {
             self.publish_admitted();
             let _ = self.events.send(MeshEvent::Gone(node)).await;
-        }
-    }
-
-    /// Cuts who is not admitted in time, dials who must be reached, and asks the station whom it knows.
-    fn look_after_connections(&mut self) {
-        let now = Instant::now();
-        let late = self.peers.iter().filter(|(_, peer)| peer.cut_at.is_some_and(|at| at <= now));
-        for node in late.map(|(node, _)| *node).collect::<Vec<_>>() {
-            self.disconnect(node);
-        }
-        let (cut, stay): (Vec<_>, Vec<_>) = self.refused.drain(..).partition(|(_, at)| *at <= now);
-        self.refused = stay;
-        for (connection, _) in cut {
-            self.swarm.close_connection(connection);
-        }
-        let own = self.documents.node();
-        let exchange = now >= self.next_exchange;
-        for site in self.documents.sites() {
-            let Some(authority) = self.documents.authority(&site) else { continue };
-            let charter = authority.charter();
-            let (station, headquarters) = (charter.station.node, charter.headquarters.node);
-            if own == station && own != headquarters {
-                self.dial_again(headquarters, now);
-            } else if own != headquarters {
-                self.dial_again(station, now);
-                for node in self.neighbours.to_dial(&site, own, |node| self.peers.contains_key(&node)) {
-                    self.dial_again(node, now);
-                }
-            }
-            if exchange && own != station && own != headquarters && self.peers.contains_key(&station) {
-                self.ask(station, ControlRequest::Peers, Asked::Peers(site.clone()));
-            }
-        }
-        if exchange {
-            let known = self.records_sender.borrow().len();
-            let pause =
-                if known < CONTROL_NEIGHBOURS_MAX / 2 { Duration::from_secs(2) } else { Duration::from_secs(30) };
-            self.next_exchange = now + pause;
-        }
-    }
-
-    fn dial_again(&mut self, node: NodeId, now: Instant) {
-        let connected = translate::peer_id(node).is_some_and(|peer| self.swarm.is_connected(&peer));
-        let (at, pause) = self.redial.get(&node).copied().unwrap_or((now, TICK));
-        if !connected && at <= now && self.dial(node) {
-            self.redial.insert(node, (now + pause, (pause * 2).min(REDIAL_MAX)));
         }
     }
 }

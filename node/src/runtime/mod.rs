@@ -6,6 +6,7 @@
 //! | `clock` | the two clocks |
 //! | `node` | one node: its parts, its roles, what peers may ask |
 //! | `notices` | what people should see, whatever the role |
+//! | `moving` | another address of this machine |
 //! | `stationing` | taking and leaving the station role |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `selecting`, `packs`, `leasing`, `probe` | the work itself |
@@ -23,6 +24,7 @@ mod host;
 mod leasing;
 mod line;
 mod machine;
+mod moving;
 mod node;
 mod notices;
 mod own_session;
@@ -41,6 +43,7 @@ pub use clock::{Clock, wall_time};
 pub use control::{ControlCall, DocumentKindName, HostSelector, NodeCommand, call, call_patiently, listen};
 pub use headquarters::{HeadquartersDesk, HeadquartersEffects};
 pub use machine::{machine_identifier, machine_name};
+pub use moving::Ended;
 pub use node::run_node;
 pub use notices::{Cause, Notices};
 pub use planning::{HostPlan, KnownHost, PlanFilter};

@@ -27,6 +27,7 @@ use super::{
     host::HostEffects,
     line::Line,
     machine::{machine_identifier, machine_name},
+    moving::{self, Ended},
     notices::{Cause, Notices},
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
@@ -93,11 +94,11 @@ impl Node {
     }
 }
 
-/// Runs the node that lives in `home` until the process is told to end.
+/// Runs the node that lives in `home` until the process is told to end, or to start anew at another address.
 ///
 /// # Errors
 /// A part cannot be started: the message says which, and what to do.
-pub async fn run_node(home: Home) -> Result<()> {
+pub async fn run_node(home: Home) -> Result<Ended> {
     let config = home.config_or_default()?;
     let seat = Seat::of(&home, &config)?;
     let identifier = machine_identifier(&config.root, &home)?;
@@ -108,6 +109,7 @@ pub async fn run_node(home: Home) -> Result<()> {
              (`branchline charter adopt`) where it is station or headquarters"
         );
     }
+    let documents = at_present_address(documents);
     let journals = JournalStore::open(&home.path("journal.redb"))?;
     let (mesh, mesh_events) = Mesh::start(documents.clone(), MeshConfig { mdns: config.mdns })?;
     let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
@@ -142,10 +144,29 @@ pub async fn run_node(home: Home) -> Result<()> {
     tokio::spawn(renew_memberships(Arc::clone(&node)));
     let calls = control::listen(&node.home.path("control.sock"))?;
     tokio::spawn(commands::serve(Arc::clone(&node), calls));
-    tracing::info!(node = %node.documents.node(), control = %seat.addresses.control, bulk = %seat.addresses.bulk, "running");
-    shutdown::requested().await;
-    tracing::info!("told to end");
-    Ok(())
+    let addresses = node.documents.addresses();
+    tracing::info!(node = %node.documents.node(), control = %addresses.control, bulk = %addresses.bulk, "running");
+    tokio::select! {
+        () = shutdown::requested() => {
+            tracing::info!("told to end");
+            Ok(Ended::Told)
+        }
+        address = moving::moved(&node) => {
+            tracing::warn!(former = %addresses.control.ip(), now = %address, "this machine has another address; starting anew");
+            Ok(Ended::Moved(address))
+        }
+    }
+}
+
+/// A host need not be where `listen` says: DHCP may have given it another address since (R116).
+fn at_present_address(documents: Documents) -> Documents {
+    match moving::elsewhere(&documents) {
+        Some(address) => {
+            tracing::warn!(listen = %documents.addresses().control.ip(), now = %address, "not at the configured address");
+            documents.listening_at(address)
+        }
+        None => documents,
+    }
 }
 
 fn is_role(documents: &Documents, role: Role) -> bool {

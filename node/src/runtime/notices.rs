@@ -43,6 +43,8 @@ pub enum Cause {
     Router,
     /// The router's table cannot be written to the disk.
     TableFile,
+    /// This machine no longer has the address on which the node listens.
+    Address,
 }
 
 #[derive(Debug)]

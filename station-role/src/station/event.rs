@@ -335,3 +335,35 @@ pub enum StationEvent {
         by: String,
     },
 }
+
+impl StationEvent {
+    /// Whether the queue for slots may look different after it.
+    pub(super) fn moves_queue(&self) -> bool {
+        !matches!(
+            self,
+            Self::Reported { .. }
+                | Self::TokenCreated { .. }
+                | Self::TokenUsed { .. }
+                | Self::Renewed { .. }
+                | Self::SurveyOpened { .. }
+                | Self::Accepted { .. }
+                | Self::ReportMade { .. }
+                | Self::Warned { .. }
+                | Self::WarningsCleared { .. }
+                | Self::ProfileDurable { .. }
+        )
+    }
+
+    /// Whether headquarters should hear of it soon.
+    pub(super) fn concerns_headquarters(&self) -> bool {
+        match self {
+            Self::Reported { events, .. } => events.iter().any(|event| event.body.is_terminal()),
+            Self::TokenCreated { .. }
+            | Self::TokenUsed { .. }
+            | Self::Renewed { .. }
+            | Self::ApprovalAsked { .. }
+            | Self::ProfileDurable { .. } => false,
+            _ => true,
+        }
+    }
+}

@@ -235,8 +235,8 @@ pub struct StationState {
 }
 
 impl Session {
-    /// Whatever was verified was verified at another mapped address: nothing claims success at the new one before
-    /// headquarters has probed it (R94, R95).
+    /// Whatever was verified was verified at another address, mapped or inside: nothing claims success at the new one
+    /// before headquarters has probed it (R94, R95, R116).
     pub(super) fn verify_again(&mut self) {
         self.begin_attempt();
         if std::mem::take(&mut self.verified) {

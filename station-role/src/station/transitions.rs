@@ -100,11 +100,7 @@ impl StationState {
             StationEvent::Opened { at, session, host_name, machine_identifier, inside, .. } => {
                 self.open(sequence, *at, *session, (host_name, machine_identifier, *inside));
             }
-            StationEvent::Moved { node, inside, .. } => {
-                if let Some(host) = self.hosts.get_mut(node) {
-                    host.inside = *inside;
-                }
-            }
+            StationEvent::Moved { node, inside, .. } => self.move_inside(sequence, *node, *inside),
             StationEvent::Mapped { node, mapped, .. } => self.map(sequence, *node, *mapped),
             StationEvent::Unmapped { node, .. } => {
                 if let Some(host) = self.hosts.get_mut(node)
@@ -184,9 +180,25 @@ impl StationState {
             revoked: false,
         });
         host.generation = session.generation;
-        host.inside = inside;
         let is_update = host.binding == Binding::Bound;
         self.sessions.insert(session, Session::new(at, sequence, is_update));
+        self.move_inside(sequence, session.node, inside);
+    }
+
+    /// The mapped address leads to where the host no longer is: it is nobody's target until the router's row leads to
+    /// the new place and headquarters has probed it there, also while the router cannot be written (R116).
+    fn move_inside(&mut self, sequence: Sequence, node: NodeId, inside: std::net::Ipv4Addr) {
+        let Some(host) = self.hosts.get_mut(&node) else { return };
+        let before = std::mem::replace(&mut host.inside, inside);
+        if before == inside || host.mapped.take().is_none() {
+            return;
+        }
+        let session = SessionId { node, generation: host.generation };
+        self.touch_all(sequence, node);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.slot.take_if(|slot| *slot == SlotUse::Verify);
+            session.verify_again();
+        }
     }
 
     fn map(&mut self, sequence: Sequence, node: NodeId, mapped: std::net::Ipv4Addr) {
@@ -414,37 +426,6 @@ impl StationEvent {
             | Self::WarningsCleared { node, .. }
             | Self::Revoked { node, .. } => Some(*node),
             _ => None,
-        }
-    }
-
-    /// Whether the queue for slots may look different after it.
-    pub(super) fn moves_queue(&self) -> bool {
-        !matches!(
-            self,
-            Self::Reported { .. }
-                | Self::TokenCreated { .. }
-                | Self::TokenUsed { .. }
-                | Self::Renewed { .. }
-                | Self::Moved { .. }
-                | Self::SurveyOpened { .. }
-                | Self::Accepted { .. }
-                | Self::ReportMade { .. }
-                | Self::Warned { .. }
-                | Self::WarningsCleared { .. }
-                | Self::ProfileDurable { .. }
-        )
-    }
-
-    /// Whether headquarters should hear of it soon.
-    pub(super) fn concerns_headquarters(&self) -> bool {
-        match self {
-            Self::Reported { events, .. } => events.iter().any(|event| event.body.is_terminal()),
-            Self::TokenCreated { .. }
-            | Self::TokenUsed { .. }
-            | Self::Renewed { .. }
-            | Self::ApprovalAsked { .. }
-            | Self::ProfileDurable { .. } => false,
-            _ => true,
         }
     }
 

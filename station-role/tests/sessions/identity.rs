@@ -71,7 +71,7 @@ fn a_clone_that_seems_to_be_a_move_is_found_out_when_the_first_machine_reports_a
     (clone.inside, clone.revision) = (Ipv4Addr::new(10, 1, 0, 77), first.revision + 1);
     world.tell_station(StationInput::Report(node(1), Box::new(clone)));
     world.tell_station(StationInput::Report(node(1), Box::new(first)));
-    assert_eq!(world.stage(1), Stage::Complete, "a late message alone shows nothing");
+    assert_ne!(world.stage(1), Stage::Attention, "a late message alone shows nothing");
     world.run_until(120, |world| world.stage(1) == Stage::Attention);
     assert_eq!(world.stage(1), Stage::Attention);
     assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None);
@@ -102,10 +102,48 @@ fn a_new_inside_address_is_taken_over() {
     run_to(&mut world, 1, Stage::Complete);
     world.inside.insert(1, Ipv4Addr::new(10, 1, 0, 99));
     world.crash_host(1);
-    let moved = |world: &World| world.station.machine.session(world.current(1)).unwrap().inside;
-    assert!(world.run_until(100, |world| moved(world) == Ipv4Addr::new(10, 1, 0, 99)));
-    assert_eq!(world.stage(1), Stage::Complete);
+    let view = |world: &World| world.station.machine.session(world.current(1)).unwrap();
+    let before = view(&world);
+    let moved = |world: &World| view(world).inside == Ipv4Addr::new(10, 1, 0, 99);
+    assert!(world.run_until(100, moved));
+    let at_once = view(&world);
+    assert_eq!((at_once.mapped, at_once.verified), (None, false), "the row still leads to where the host was");
+    run_to(&mut world, 1, Stage::Complete);
+    let after = view(&world);
+    assert_eq!((after.mapped, after.verified, after.has_report), (before.mapped, true, true));
+    let attempts = world.station.machine.state().sessions[&world.current(1)].attempt;
+    assert!(attempts >= 2, "headquarters probed the mapped address anew");
     assert!(world.refusals.is_empty(), "{:?}", world.refusals);
+}
+
+/// R116: while the router cannot be written, its row goes on to lead to where the host was. Nobody scrapes that.
+#[test]
+fn a_moved_host_is_no_target_before_the_router_leads_to_it() {
+    let mut world = World::new(12, &[Fate::Completes], 10);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+    let mapped = world.station.machine.state().hosts[&node(1)].mapped;
+    let mut moved = world.hosts[&1].machine.report();
+    let (former, inside) = (moved.inside, Ipv4Addr::new(10, 1, 0, 99));
+    (moved.inside, moved.revision) = (inside, moved.revision + 1);
+    world.tell_station(StationInput::Report(node(1), Box::new(moved)));
+    let profile = world.station.machine.profile(world.current(1)).unwrap();
+    assert_eq!((profile.mapped, profile.stage), (None, Stage::Approved));
+    // What the router said of the former place is of no interest any more.
+    world.tell_station(StationInput::Mapped { node: node(1), inside: former, mapped: mapped.unwrap() });
+    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None);
+    world.tell_station(StationInput::Mapped { node: node(1), inside, mapped: mapped.unwrap() });
+    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, mapped);
+    assert!(
+        world
+            .station
+            .machine
+            .session(world.current(1))
+            .unwrap()
+            .history
+            .iter()
+            .any(|line| { line.text == "Inside address is 10.1.0.99 now." })
+    );
 }
 
 #[test]
