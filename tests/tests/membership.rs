@@ -96,3 +96,44 @@ async fn demo_membership_that_has_ended_is_good_for_its_renewal_only() -> Result
     ensure!(matches!(at_station.say_hello(&hello).await?, ControlAnswer::Hello(_)), "the renewed one is refused");
     is_served(&at_station, "with the renewed membership").await
 }
+
+/// R98: what a withdrawn host had of papers gets it nowhere any more, though its membership has not ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_withdrawn_host_is_no_member_any_more() -> Result<()> {
+    let mut demo = KeptDemo::start(2)?;
+    let member = Member::of(&demo)?;
+    let victims = [demo.seat("station")?, demo.seat("hosts/till-1/home")?];
+    for seat in &victims {
+        let before = Attacker::start(&member.key, member.hello.clone(), seat.node, seat.addresses).await?;
+        is_served(&before, "before the withdrawal").await?;
+        drop(before);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    demo.start_node("till-2-again", MEMBER)?;
+    demo.run("station", &["sessions", "withdraw", "till-2"])?;
+    // The session is withdrawn at once; the papers are, once the host has confirmed that its agent is gone.
+    demo.wait_until(90, "till-2 is withdrawn and put out", || {
+        let shown: serde_json::Value = demo.json("station", &["sessions", "show", "till-2"])?;
+        Ok(shown["stage"] == "withdrawn" && shown["history"].to_string().contains("Membership revoked."))
+    })?;
+    demo.kill_node(MEMBER)?;
+    ensure!(member.membership.expires_at > wall_time(), "the membership would have ended by itself");
+    for seat in victims {
+        // The list of revoked members takes a moment from the station to the host.
+        let limit = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let at_victim = Attacker::connect(&member.key, member.hello.clone(), seat.node, seat.addresses)?;
+            match at_victim.say_hello(&member.hello).await {
+                Ok(ControlAnswer::Refused(refusal)) => {
+                    println!("{}: {refusal}", seat.node);
+                    ensure!(refusal.to_string().contains("was revoked"), "refused for something else: {refusal}");
+                    is_refused(&at_victim, "after the withdrawal").await?;
+                    break;
+                }
+                other => ensure!(tokio::time::Instant::now() < limit, "{seat:?} takes a withdrawn host: {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(())
+}
