@@ -8,8 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use branchline::config::{Bundle, BundleKey, read_document};
-use branchline_protocol::catalogue::Catalogue;
+use branchline_protocol::catalogue::{Catalogue, Package};
 use branchline_protocol::charter::{PublicKey, Signed};
+use branchline_protocol::ids::{Hash, PackId};
 use branchline_tests::kept_demo::{KeptDemo, tree};
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
@@ -126,9 +127,18 @@ fn demo_site_keeps_its_catalogue_when_a_bad_one_is_published() -> Result<()> {
     let missing = desk.changed("missing", &desk.key, |catalogue| {
         catalogue.version += 1;
         let payload = &mut catalogue.packages[0].payload;
-        payload.pack = branchline_protocol::ids::PackId(branchline_protocol::ids::Hash::of(b"no such pack"));
+        payload.pack = PackId(Hash::of(b"no such pack"));
     })?;
     desk.is_refused("a pack that nobody has", &missing, &["the pack of", &name, "nothing is published"])?;
+
+    let mixed = Mixed::of(&desk)?;
+    mixed.sign(&desk, |packages| packages[0].payload.pack = PackId(Hash::of(b"no such pack either")))?;
+    desk.is_refused(
+        "a new pack beside a missing one",
+        &mixed.directory,
+        &["the pack of", &name, "nothing is published"],
+    )?;
+    ensure!(!mixed.is_at_headquarters(&desk)?, "the pack that is there was copied all the same");
 
     let nothing = desk.demo.path("nothing");
     desk.is_refused("no directory", &nothing, &["No such file or directory"])?;
@@ -150,5 +160,60 @@ fn demo_site_keeps_its_catalogue_when_a_bad_one_is_published() -> Result<()> {
             .stdout,
     )?;
     ensure!(listed["version"] == desk.held()?[0], "{listed:#}");
+
+    // With nothing missing the new pack is copied: that it was not before was the refusal's doing.
+    mixed.sign(&desk, |_| {})?;
+    desk.demo.run("headquarters", &["publish", "--catalogue", &mixed.directory.display().to_string()])?;
+    ensure!(mixed.is_at_headquarters(&desk)?, "the new pack is not copied");
     desk.demo.kill_node("hosts/till-1/home").context("the host's node still ran")
+}
+
+/// A catalogue directory with a package more than the site's, and its pack.
+struct Mixed {
+    directory: PathBuf,
+    catalogue: Catalogue,
+    pack: PackId,
+}
+
+impl Mixed {
+    fn of(desk: &Desk) -> Result<Self> {
+        let bundle = desk.demo.path("another-bundle");
+        runs(Command::new("cp").arg("-a").arg(desk.demo.path("bundle")).arg(&bundle))?;
+        let (definition, payload) = (desk.demo.path("addition.toml"), desk.demo.path("addition.tar"));
+        let text = "name = \"addition\"\nversion = \"1.0.0\"\ndescription = \"for no host\"\n\
+                    architectures = [\"amd64\", \"arm64\"]\nformat = \"tar\"\nselect = \"false\"\n\
+                    [[steps]]\naction = { unpack = { prefix = \"/opt/addition\" } }\n";
+        std::fs::write(&definition, text)?;
+        runs(Command::new("tar").arg("-cf").arg(&payload).arg("-C").arg(desk.demo.path("")).arg("addition.toml"))?;
+        let mut add = Command::new(desk.demo.program());
+        add.args(["catalogue", "add", "--bundle"]).arg(&bundle).arg("--package").arg(definition);
+        runs(add.arg("--payload").arg(payload))?;
+        let directory = bundle.join("catalogue");
+        let signed: Signed<Catalogue> = read_document(&directory.join("catalogue.json"))?;
+        let mut catalogue = signed.verify(PublicKey::of(&desk.key))?;
+        catalogue.version += 10;
+        let [_, addition] = &catalogue.packages[..] else { anyhow::bail!("{:?}", catalogue.packages) };
+        let pack = addition.payload.pack;
+        ensure!(directory.join(format!("packs/{pack}.manifest")).is_file(), "the new pack is not in the directory");
+        Ok(Self { directory, catalogue, pack })
+    }
+
+    /// Writes the catalogue with a change of its packages.
+    fn sign(&self, desk: &Desk, change: impl FnOnce(&mut [Package])) -> Result<()> {
+        let mut catalogue = self.catalogue.clone();
+        change(&mut catalogue.packages);
+        let json = serde_json::to_string(&Signed::sign(&catalogue, &desk.key))?;
+        Ok(std::fs::write(self.directory.join("catalogue.json"), json)?)
+    }
+
+    fn is_at_headquarters(&self, desk: &Desk) -> Result<bool> {
+        let files = tree(&desk.demo.path("headquarters/packs"))?;
+        Ok(files.iter().any(|(path, _)| path.to_string_lossy().contains(&self.pack.to_string())))
+    }
+}
+
+fn runs(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
