@@ -192,10 +192,11 @@ impl StationMachine {
         })
     }
 
+    /// Neither a host that says nothing nor a router that cannot be written keeps a withdrawn host a member (R98).
     fn may_revoke(&self, node: NodeId, host: &Host, session: &Session) -> bool {
         let confirmed = matches!(session.host_state, HostState::Withdrawn { uninstalled: true });
         let patience_over = self.withdrawing.get(&node).is_some_and(Option::is_none);
-        !host.revoked && host.binding == Binding::None && (confirmed || patience_over)
+        !host.revoked && (patience_over || confirmed && host.binding == Binding::None)
     }
 
     /// Waits for the host of an ended session to confirm that its agent is stopped or gone, but not for ever.

@@ -8,4 +8,5 @@ mod random;
 mod rules;
 mod schedules;
 mod site;
+mod withdrawal;
 mod world;

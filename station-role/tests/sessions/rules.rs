@@ -241,18 +241,6 @@ fn withdrawing_undoes_everything_and_keeps_the_reports() {
 }
 
 #[test]
-fn a_withdrawn_host_that_is_gone_is_revoked_after_a_while() {
-    let mut world = World::new(7, &[Fate::Completes], 10);
-    run_to(&mut world, 1, Stage::Complete);
-    let id = world.current(1);
-    world.hosts.clear();
-    let before = world.now.wall.0;
-    world.tell_station(StationInput::Withdraw { session: id, by: "bea".into() });
-    assert!(world.run_until(5000, |world| world.revoked.contains(&node(1))));
-    assert!((590..700).contains(&(world.now.wall.0 - before)));
-}
-
-#[test]
 fn an_update_keeps_the_mapping_and_a_denied_one_the_old_version() {
     let mut world = World::new(11, &[Fate::Completes], 10);
     run_to(&mut world, 1, Stage::Complete);

@@ -77,6 +77,7 @@ pub struct World {
     queue: BTreeMap<(Monotonic, u64), Happening>,
     counter: u64,
     addresses: BTreeMap<NodeId, Ipv4Addr>,
+    pub router_off: bool,
 }
 
 pub fn plan_of(session: SessionId) -> PlanHash {
@@ -136,6 +137,7 @@ impl World {
             queue: BTreeMap::new(),
             counter: 0,
             addresses: BTreeMap::new(),
+            router_off: false,
         };
         for host in world.fates.keys().copied().collect::<Vec<_>>() {
             world.inside.insert(host, Ipv4Addr::new(10, 1, 0, host));
@@ -390,6 +392,7 @@ impl World {
                 let mapped = *self.addresses.entry(node).or_insert(next);
                 self.after(1, reply(StationInput::Mapped { node, inside, mapped }));
             }
+            StationOutput::Release { .. } if self.router_off => {}
             StationOutput::Release { node } => self.after(1, reply(StationInput::Unmapped { node })),
             StationOutput::ReleaseMembership(ticket) => self.memberships.push((ticket.node, ticket.serial)),
             StationOutput::RefuseMembership(who, refusal) => self.refusals.push((who, refusal.reason)),
