@@ -15,6 +15,8 @@ use thiserror::Error;
 const TAIL_LINES: usize = 12;
 /// How long the last lines of a program that has ended are awaited where something that it left behind holds its pipes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often it is asked whether the program has ended, or has taken too long.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Lines that may wait between the readers and the consumer.
 const LINES_WAITING_MAX: usize = 256;
 
@@ -112,6 +114,7 @@ fn follow(
     output: &mut dyn FnMut(&str),
 ) -> Option<(ExitStatus, String)> {
     let started = Instant::now();
+    let mut asked = started;
     let mut tail: Vec<String> = Vec::new();
     let mut take = |line: String, tail: &mut Vec<String>| {
         output(&line);
@@ -121,17 +124,18 @@ fn follow(
         }
     };
     loop {
-        match lines.recv_timeout(Duration::from_millis(20)) {
+        match lines.recv_timeout(ASK_EVERY) {
             Ok(line) => {
                 take(line, &mut tail);
-                // Who writes without a pause is asked for its end only when its time is over.
-                if started.elapsed() < limit {
+                // Lines that come without a pause hide neither the end of who was started nor that its time is over.
+                if asked.elapsed() < ASK_EVERY {
                     continue;
                 }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(5)),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
+        asked = Instant::now();
         match child.try_wait() {
             Ok(Some(status)) => {
                 let ended = Instant::now();
@@ -212,6 +216,19 @@ mod tests {
         assert!(matches!(result, Err(ExecError::TooLong { .. })) && !lines.is_empty());
         let (result, lines) = shell("(while :; do echo more || exit; done) & sleep 0.2", Duration::from_secs(60));
         assert!(result.is_ok() && !lines.is_empty());
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn an_end_is_seen_also_while_lines_come_faster_than_they_are_taken() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "(while :; do echo more || exit; done) & sleep 0.2"]);
+        let (started, mut lines) = (Instant::now(), 0_u32);
+        let result = run(command, Duration::from_secs(60), &mut |_| {
+            lines += 1;
+            thread::sleep(Duration::from_micros(200));
+        });
+        assert!(result.is_ok() && lines > 100, "{result:?} after {lines} lines");
         assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     }
 
