@@ -1,5 +1,5 @@
 //! R116 and R115 on a running site: a host's address changes while its node runs, another machine takes the old one, and
-//! rows are deleted and bent in the router behind the station's back. What is asked is the router itself, the hosts behind
+//! rows are deleted and bent in the router behind the station's back, and another member gets the address of a host that is off. What is asked is the router itself, the hosts behind
 //! it, and headquarters' list of targets.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
@@ -45,7 +45,8 @@ fn lab_address_changes_while_the_node_runs() -> Result<()> {
     assert_settled(&site, &places)?;
     move_and_let_another_take_the_address(&site, &mut places)?;
     delete_a_row(&site, &places)?;
-    bend_a_row(&site, &places)
+    bend_a_row(&site, &places)?;
+    the_address_of_a_host_that_is_off(&site, &mut places)
 }
 
 /// Where a mapped address leads, by the router's forwarding plane.
@@ -144,17 +145,23 @@ impl Seen {
     }
 }
 
+fn change_address(site: &Site, host: &str, old: &str, new: &str) -> Result<()> {
+    let change = format!(
+        "ip addr del {old}/16 dev eth0 && ip addr add {new}/16 dev eth0 && ip route replace default via 10.1.0.1"
+    );
+    site.lab().check(host, &["sh", "-c", &change])?;
+    // What the new owner's announcement (RFC 5227) does at the router.
+    site.lab().check("router", &["ip", "neigh", "flush", "dev", "lan0"]).map(drop)
+}
+
 /// As DHCP does it: the old address goes, the new one comes; and the server gives the old one to another machine, whose
 /// agent answers there at once.
 fn move_and_let_another_take_the_address(site: &Site, places: &mut BTreeMap<&str, String>) -> Result<()> {
     let old = places[MOVED].clone();
     let mapped = listed(site, MOVED)?.context("no target")?;
     let lab = site.lab();
-    let change = format!(
-        "ip addr del {old}/16 dev eth0 && ip addr add {NEW}/16 dev eth0 && ip route replace default via 10.1.0.1"
-    );
     let mut seen = Seen::new();
-    lab.check(MOVED, &["sh", "-c", &change])?;
+    change_address(site, MOVED, &old, NEW)?;
     lab.check(HEIR, &["ip", "addr", "add", &format!("{old}/16"), "dev", "eth0"])?;
     // What the heir's announcement (RFC 5227) does at the router.
     lab.check("router", &["ip", "neigh", "flush", "dev", "lan0"])?;
@@ -283,4 +290,42 @@ fn bend_a_row(site: &Site, places: &BTreeMap<&str, String>) -> Result<()> {
         "the row leads to the station"
     );
     wait_for_repair(site, "a bent row", places, &mapped, &places[MOVED])
+}
+
+/// Who is off says nothing; the other member's first report from there does. No row leads to it as to the host.
+fn the_address_of_a_host_that_is_off(site: &Site, places: &mut BTreeMap<&str, String>) -> Result<()> {
+    let lab = site.lab();
+    let (free, mapped) = (places[HEIR].clone(), listed(site, MOVED)?.context("no target")?);
+    let own = listed(site, HEIR)?.context("no target")?;
+    lab.kill(MOVED, "run", "KILL")?;
+    lab.check(MOVED, &["ip", "addr", "del", &format!("{NEW}/16"), "dev", "eth0"])?;
+    let mut seen = Seen::new();
+    change_address(site, HEIR, &free, NEW)?;
+    while !seen.first.contains_key("the heir is complete and listed at its new place") {
+        let (table, sessions) = (lab.nat_table()?, site.sessions("station")?);
+        seen.note("headquarters lists the host that is off no more", listed(site, MOVED)?.is_none());
+        seen.note("its mapped address leads nowhere", leads_to(&table, &mapped).is_none());
+        let is_complete = count_at(&sessions, "complete") == 1 && listed(site, HEIR)?.as_ref() == Some(&own);
+        let leads = leads_to(&table, &own).as_deref() == Some(NEW);
+        seen.note("the heir is complete and listed at its new place", leads && is_complete);
+        ensure!(seen.since.elapsed() < Duration::from_secs(60), "{sessions:#?}\n{}", site.log_end("station", "run"));
+    }
+    seen.print("the address of a host that is off");
+    for what in ["headquarters lists the host that is off no more", "its mapped address leads nowhere"] {
+        let seconds = seen.first.get(what).with_context(|| format!("never seen: {what}"))?;
+        ensure!(*seconds < SCRAPE.as_secs_f64(), "{what} after {seconds:.1} s only");
+    }
+    let history = site.node_json::<Value>("station", &["sessions", "show", MOVED])?["history"].to_string();
+    assert!(history.contains("reports from its inside address"), "{history}");
+
+    lab.check(MOVED, &["ip", "addr", "add", &format!("{free}/16"), "dev", "eth0"])?;
+    lab.check(MOVED, &["ip", "route", "replace", "default", "via", "10.1.0.1"])?;
+    lab.check("router", &["ip", "neigh", "flush", "dev", "lan0"])?;
+    site.start_node(MOVED)?;
+    places.insert(MOVED, free);
+    places.insert(HEIR, NEW.to_owned());
+    site.wait_for("station", 60, "both are complete again", |sessions| count_at(sessions, "complete") == 2)?;
+    site.wait_until(30, "both are targets again", || Ok(site.targets()?.len() == 2))?;
+    assert_eq!(listed(site, MOVED)?, Some(mapped), "the mapped address is the same as before");
+    assert_settled(site, places)
 }

@@ -459,7 +459,10 @@ fn perform_station(context: Arc<StationContext>, output: StationOutput) {
             None => context.notice(text),
         },
         StationOutput::AttentionOver(node) => context.node.notices.over(Cause::Session(node)),
-        StationOutput::Bind { .. } | StationOutput::Release { .. } | StationOutput::InsideChanged { .. } => {
+        StationOutput::Bind { .. }
+        | StationOutput::Release { .. }
+        | StationOutput::InsideChanged { .. }
+        | StationOutput::InsideLost { .. } => {
             tracing::error!("an address wish came out of the site's machine, which should have kept it");
         }
     }

@@ -19,6 +19,11 @@ impl StationMachine {
     /// Brings everything up to date with the facts, then says what has changed.
     pub(super) fn advance(&mut self, now: Now) {
         self.wake(now);
+        // An inside address is given up before another host's row is to lead there.
+        let lost = |node: &NodeId| self.state.hosts.get(node).is_some_and(|host| host.taken_by.is_some());
+        for node in self.dirty.iter().copied().filter(lost).collect::<Vec<_>>() {
+            self.tell_addresses(node);
+        }
         loop {
             while let Some(node) = self.dirty.pop_first() {
                 self.settle(now, node);
@@ -252,20 +257,23 @@ impl StationMachine {
     /// Keeps the machine of addresses informed.
     fn tell_addresses(&mut self, node: NodeId) {
         let Some(host) = self.state.hosts.get(&node) else { return };
-        let (binding, inside) = (host.binding, host.inside);
+        let (binding, place) = (host.binding, host.taken_by.is_none().then_some(host.inside));
         let machine_identifier = host.machine_identifier.clone();
-        let said = self.bindings_said.insert(node, (binding, inside));
+        let said = self.bindings_said.insert(node, (binding, place));
         if binding == Binding::None {
             self.bindings_said.remove(&node);
         }
-        match (binding, said) {
-            (Binding::Bound, Some((Binding::Bound, before))) if before != inside => {
+        match (binding, place, said) {
+            (Binding::Bound, place, Some((Binding::Bound, before))) if place == before => {}
+            (Binding::Bound, None, _) => self.emit(StationOutput::InsideLost { node }),
+            (Binding::Bound, Some(inside), Some((Binding::Bound, Some(_)))) => {
                 self.emit(StationOutput::InsideChanged { node, inside });
             }
-            (Binding::Bound, Some((Binding::Bound, _))) => {}
-            (Binding::Bound, _) => self.emit(StationOutput::Bind { node, machine_identifier, inside }),
-            (Binding::Releasing, Some((Binding::Releasing, _))) | (Binding::None, _) => {}
-            (Binding::Releasing, _) => self.emit(StationOutput::Release { node }),
+            (Binding::Bound, Some(inside), _) => {
+                self.emit(StationOutput::Bind { node, machine_identifier, inside });
+            }
+            (Binding::Releasing, _, Some((Binding::Releasing, _))) | (Binding::None, ..) => {}
+            (Binding::Releasing, ..) => self.emit(StationOutput::Release { node }),
         }
     }
 

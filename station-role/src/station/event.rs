@@ -334,6 +334,15 @@ pub enum StationEvent {
         /// Who.
         by: String,
     },
+    /// Another member reports from the inside address of a mapped host (R116).
+    InsideTaken {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// Who reports from there.
+        by: NodeId,
+    },
 }
 
 impl StationEvent {

@@ -15,7 +15,7 @@ use branchline_protocol::{
 
 use super::{
     machine::StationMachine,
-    state::{Binding, Session, StationEvent},
+    state::{Binding, Host, Session, StationEvent},
     words::{PlanSummary, StationOutput, SurveyFacts},
 };
 
@@ -133,15 +133,31 @@ impl StationMachine {
             inside: report.inside,
             by,
         });
+        self.take_from_others(now, session.node, report.inside);
     }
 
     fn take_inside(&mut self, now: Now, node: NodeId, inside: Ipv4Addr) {
-        let Some(former) = self.state.hosts.get(&node).map(|host| host.inside).filter(|former| *former != inside)
-        else {
-            return;
+        let Some(host) = self.state.hosts.get(&node) else { return };
+        let (former, is_back) = (host.inside, host.taken_by.is_some());
+        if former != inside {
+            self.contacts.entry(node).or_default().former_inside = Some((former, now.monotonic));
+            self.journal(StationEvent::Moved { at: now.wall, node, inside });
+            self.take_from_others(now, node, inside);
+        } else if is_back {
+            self.journal(StationEvent::Moved { at: now.wall, node, inside });
+        }
+    }
+
+    /// A mapped host that is off cannot say that its address is another's now; that other one does (R116). Where both go
+    /// on to report from one address, the row is for the one that is mapped there first, and people are told.
+    fn take_from_others(&mut self, now: Now, by: NodeId, inside: Ipv4Addr) {
+        let has_lost = |(node, host): &(&NodeId, &Host)| {
+            **node != by && host.inside == inside && host.binding == Binding::Bound && host.taken_by.is_none()
         };
-        self.contacts.entry(node).or_default().former_inside = Some((former, now.monotonic));
-        self.journal(StationEvent::Moved { at: now.wall, node, inside });
+        let losers: Vec<NodeId> = self.state.hosts.iter().filter(has_lost).map(|(node, _)| *node).collect();
+        for node in losers {
+            self.journal(StationEvent::InsideTaken { at: now.wall, node, by });
+        }
     }
 
     fn take_report(&mut self, now: Now, report: HostReport) {
@@ -237,10 +253,10 @@ impl StationMachine {
     }
 
     pub(super) fn on_mapped(&mut self, now: Now, node: NodeId, inside: Ipv4Addr, mapped: Ipv4Addr) {
-        let news =
-            self.state.hosts.get(&node).is_some_and(|host| {
-                host.binding == Binding::Bound && host.inside == inside && host.mapped != Some(mapped)
-            });
+        let news = self.state.hosts.get(&node).is_some_and(|host| {
+            let is_there = host.inside == inside && host.taken_by.is_none();
+            host.binding == Binding::Bound && is_there && host.mapped != Some(mapped)
+        });
         if news {
             self.journal(StationEvent::Mapped { at: now.wall, node, mapped });
             // At another address everything is verified anew, and the report is made anew as well.

@@ -63,6 +63,7 @@ impl StationMachine {
             } else {
                 assert_eq!(host.mapped, None, "{node} has a mapping that is not wanted");
             }
+            assert!(host.taken_by.is_none() || host.mapped.is_none(), "{node} is mapped to where another member is");
         }
     }
 

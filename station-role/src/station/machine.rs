@@ -50,7 +50,7 @@ pub struct StationMachine {
     pub(super) asked: BTreeMap<SessionId, (Asked, Option<Monotonic>)>,
     pub(super) waits: BTreeMap<NodeId, WaitReason>,
     /// What the machine of addresses was told last.
-    pub(super) bindings_said: BTreeMap<NodeId, (Binding, std::net::Ipv4Addr)>,
+    pub(super) bindings_said: BTreeMap<NodeId, (Binding, Option<std::net::Ipv4Addr>)>,
     pub(super) router_trouble: Option<String>,
     pub(super) addresses_short: bool,
     /// Hosts whose facts have changed.

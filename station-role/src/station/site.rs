@@ -34,7 +34,7 @@ pub enum SiteInput {
     Address(AddressInput),
 }
 
-/// What a site wants done. `Bind`, `Release` and `InsideChanged` of the station, and `Mapped`, `Unmapped`,
+/// What a site wants done. `Bind`, `Release`, `InsideChanged` and `InsideLost` of the station, and `Mapped`, `Unmapped`,
 /// `BindRefused` and `NeedBatch` of the addresses stay inside and never come out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SiteOutput {
@@ -121,6 +121,7 @@ impl SiteMachine {
             }
             StationOutput::Release { node } => AddressInput::Release { node },
             StationOutput::InsideChanged { node, inside } => AddressInput::InsideChanged { node, inside },
+            StationOutput::InsideLost { node } => AddressInput::InsideLost { node },
             StationOutput::SendSiteReport(mut draft) => {
                 self.fill_in(&mut draft);
                 return self.emit(SiteOutput::Station(StationOutput::SendSiteReport(draft)));

@@ -71,6 +71,8 @@ pub struct Host {
     pub binding: Binding,
     /// Its mapped address, once the router has it.
     pub mapped: Option<Ipv4Addr>,
+    /// Who reports from its inside address, since it was heard of last; nothing is mapped to there then.
+    pub taken_by: Option<NodeId>,
     /// Why it is taken for two machines, while it is.
     pub suspect: Option<String>,
     /// Other machines that showed its identity and were not let in, until a person has seen it; at most

@@ -101,6 +101,7 @@ impl StationState {
                 self.open(sequence, *at, *session, (host_name, machine_identifier, *inside));
             }
             StationEvent::Moved { node, inside, .. } => self.move_inside(sequence, *node, *inside),
+            StationEvent::InsideTaken { node, by, .. } => self.lose_inside(sequence, *node, *by),
             StationEvent::Mapped { node, mapped, .. } => self.map(sequence, *node, *mapped),
             StationEvent::Unmapped { node, .. } => {
                 if let Some(host) = self.hosts.get_mut(node)
@@ -175,6 +176,7 @@ impl StationState {
             generation: session.generation,
             binding: Binding::None,
             mapped: None,
+            taken_by: None,
             suspect: None,
             warnings: Vec::new(),
             revoked: false,
@@ -189,10 +191,23 @@ impl StationState {
     /// the new place and headquarters has probed it there, also while the router cannot be written (R116).
     fn move_inside(&mut self, sequence: Sequence, node: NodeId, inside: std::net::Ipv4Addr) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
-        let before = std::mem::replace(&mut host.inside, inside);
-        if before == inside || host.mapped.take().is_none() {
-            return;
+        host.taken_by = None;
+        if std::mem::replace(&mut host.inside, inside) != inside {
+            self.lead_nowhere(sequence, node);
         }
+    }
+
+    /// Who answers at the inside address is not the host: it is nobody's target before it has reported again (R116).
+    fn lose_inside(&mut self, sequence: Sequence, node: NodeId, by: NodeId) {
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.taken_by = Some(by);
+            self.lead_nowhere(sequence, node);
+        }
+    }
+
+    fn lead_nowhere(&mut self, sequence: Sequence, node: NodeId) {
+        let Some(host) = self.hosts.get_mut(&node).filter(|host| host.mapped.is_some()) else { return };
+        host.mapped = None;
         let session = SessionId { node, generation: host.generation };
         self.touch_all(sequence, node);
         if let Some(session) = self.sessions.get_mut(&session) {
@@ -406,6 +421,7 @@ impl StationEvent {
             | Self::TokenUsed { .. }
             | Self::Renewed { .. }
             | Self::Moved { .. }
+            | Self::InsideTaken { .. }
             | Self::Mapped { .. }
             | Self::Unmapped { .. }
             | Self::Suspected { .. }
@@ -419,6 +435,7 @@ impl StationEvent {
     pub(super) fn host(&self) -> Option<NodeId> {
         match self {
             Self::Moved { node, .. }
+            | Self::InsideTaken { node, .. }
             | Self::Mapped { node, .. }
             | Self::Unmapped { node, .. }
             | Self::Suspected { node, .. }
@@ -450,6 +467,9 @@ impl StationEvent {
             Self::Delayed { at, by: who, reason, .. } => (at, format!("Delayed{}: {reason}", by(who))),
             Self::DelayExpired { at, .. } => (at, "The delay is over; headquarters is asked again.".to_owned()),
             Self::Moved { at, inside, .. } => (at, format!("Inside address is {inside} now.")),
+            Self::InsideTaken { at, by, .. } => {
+                (at, format!("{by} reports from its inside address: not mapped there."))
+            }
             Self::Mapped { at, mapped, .. } => (at, format!("Mapped to {mapped}.")),
             Self::Unmapped { at, .. } => (at, "Unmapped.".to_owned()),
             Self::Checked { at, faults, .. } => (at, found("Checked from inside", faults)),

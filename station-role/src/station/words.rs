@@ -445,6 +445,11 @@ pub enum StationOutput {
         /// The address.
         inside: Ipv4Addr,
     },
+    /// Nobody knows where a mapped host is inside; take its row away and keep its mapped address.
+    InsideLost {
+        /// The host.
+        node: NodeId,
+    },
     /// The token is durable: sign and show it.
     ReleaseToken(Box<JoinToken>),
     /// The use of the token, or the renewal, is durable: sign and hand out the membership.

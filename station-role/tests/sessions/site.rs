@@ -65,7 +65,10 @@ impl Site {
                 }
                 SiteOutput::Station(StationOutput::SendSiteReport(draft)) => self.draft = *draft,
                 SiteOutput::Station(
-                    StationOutput::Bind { .. } | StationOutput::Release { .. } | StationOutput::InsideChanged { .. },
+                    StationOutput::Bind { .. }
+                    | StationOutput::Release { .. }
+                    | StationOutput::InsideChanged { .. }
+                    | StationOutput::InsideLost { .. },
                 ) => panic!("this belongs inside"),
                 _ => {}
             }
@@ -103,19 +106,23 @@ impl Site {
     }
 
     fn report(&mut self, state: HostState) {
+        self.report_from(1, Ipv4Addr::new(10, 1, 0, 1), state);
+    }
+
+    fn report_from(&mut self, number: u8, inside: Ipv4Addr, state: HostState) {
         self.revision += 1;
         let report = HostReport {
-            session: branchline_protocol::ids::SessionId { node: node(1), generation: 1 },
+            session: branchline_protocol::ids::SessionId { node: node(number), generation: 1 },
             revision: self.revision,
-            machine_identifier: "machine-1".into(),
-            host_name: "host-1".into(),
-            inside: Ipv4Addr::new(10, 1, 0, 1),
+            machine_identifier: format!("machine-{number}"),
+            host_name: format!("host-{number}"),
+            inside,
             state,
             survey: Some(branchline_protocol::ids::SurveyHash(Hash::of(b"sealed"))),
             directive_seen: u64::MAX,
             events: Vec::new(),
         };
-        self.tell(StationInput::Report(node(1), Box::new(report)));
+        self.tell(StationInput::Report(node(number), Box::new(report)));
     }
 
     fn stage(&self) -> Stage {
@@ -123,7 +130,8 @@ impl Site {
     }
 }
 
-fn runs_to_a_mapping_and_back(kill_always: bool) {
+/// A site whose host 1 is mapped.
+fn mapped(kill_always: bool) -> Site {
     let mut site = Site::new(kill_always);
     site.report(HostState::Surveyed);
     let world = World::new(0, &[Fate::Completes], 10);
@@ -159,6 +167,12 @@ fn runs_to_a_mapping_and_back(kill_always: bool) {
     assert_eq!(site.table.rows.len(), 1);
     assert_eq!(site.draft.probes[0].mapped, first);
     assert_eq!((site.draft.addresses_used.as_slice(), site.draft.grant_seen), ([(node(1), first)].as_slice(), 1));
+    site
+}
+
+fn runs_to_a_mapping_and_back(kill_always: bool) {
+    let mut site = mapped(kill_always);
+    let session = branchline_protocol::ids::SessionId { node: node(1), generation: 1 };
     site.tell(StationInput::Withdraw { session, by: "bea".into() });
     assert!(site.table.rows.is_empty());
     site.report(HostState::Withdrawn { uninstalled: true });
@@ -174,4 +188,37 @@ fn an_approval_leads_to_a_row_and_a_withdrawal_takes_it_away() {
 #[test]
 fn a_crash_after_every_step_changes_nothing() {
     runs_to_a_mapping_and_back(true);
+}
+
+/// R116: a host that is off cannot say that its address is another's now. The other one's report says so.
+fn loses_its_row_with_its_inside_address(kill_always: bool) {
+    let mut site = mapped(kill_always);
+    let (first, other) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 99));
+    let plan = plan_of(branchline_protocol::ids::SessionId { node: node(1), generation: 1 });
+    let installed = || HostState::Installed { plan, images: images() };
+    let kept = site.machine.station().state().hosts[&node(1)].mapped;
+    let mapped = |site: &Site| site.machine.station().state().hosts[&node(1)].mapped;
+    let inside = |site: &Site| site.table.rows.values().map(|row| row.inside.unwrap().first).collect::<Vec<_>>();
+
+    site.report_from(2, first, HostState::Joined);
+    assert_eq!((mapped(&site), inside(&site)), (None, vec![]), "no row leads to the other machine");
+    // The other one still reports from there, and the first is heard at its new address.
+    site.report_from(2, first, HostState::Joined);
+    site.report_from(1, other, installed());
+    assert_eq!((mapped(&site), inside(&site)), (kept, vec![other]), "and the mapped address is the same");
+    // The first comes back to an address that the other has left.
+    site.report_from(2, other, HostState::Joined);
+    assert_eq!((mapped(&site), inside(&site)), (None, vec![]));
+    site.report_from(1, other, installed());
+    assert_eq!((mapped(&site), inside(&site)), (kept, vec![other]), "heard again where it was");
+}
+
+#[test]
+fn a_row_goes_when_another_member_reports_from_its_inside_address() {
+    loses_its_row_with_its_inside_address(false);
+}
+
+#[test]
+fn a_lost_inside_address_outlives_every_crash() {
+    loses_its_row_with_its_inside_address(true);
 }

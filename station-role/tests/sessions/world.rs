@@ -392,6 +392,7 @@ impl World {
                 let mapped = *self.addresses.entry(node).or_insert(next);
                 self.after(1, reply(StationInput::Mapped { node, inside, mapped }));
             }
+            StationOutput::InsideLost { .. } => {}
             StationOutput::Release { .. } if self.router_off => {}
             StationOutput::Release { node } => self.after(1, reply(StationInput::Unmapped { node })),
             StationOutput::ReleaseMembership(ticket) => self.memberships.push((ticket.node, ticket.serial)),
