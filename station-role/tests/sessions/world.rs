@@ -392,7 +392,6 @@ impl World {
                 let mapped = *self.addresses.entry(node).or_insert(next);
                 self.after(1, reply(StationInput::Mapped { node, inside, mapped }));
             }
-            StationOutput::InsideLost { .. } => {}
             StationOutput::Release { .. } if self.router_off => {}
             StationOutput::Release { node } => self.after(1, reply(StationInput::Unmapped { node })),
             StationOutput::ReleaseMembership(ticket) => self.memberships.push((ticket.node, ticket.serial)),
@@ -405,7 +404,7 @@ impl World {
                 self.after(0, reply(StationInput::ReportMade { session, html }));
             }
             StationOutput::Attention { text, .. } => self.attentions.push(text),
-            StationOutput::ReleaseToken(_) | StationOutput::AttentionOver(_) => {}
+            StationOutput::ReleaseToken(_) | StationOutput::AttentionOver(_) | StationOutput::InsideLost { .. } => {}
         }
     }
 
