@@ -118,6 +118,8 @@ pub const BACKGROUND_DELAY_MILLISECONDS_MAX: u32 = 100;
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// Longest signed catalogue, in bytes.
 pub const CATALOGUE_BYTES_MAX: usize = 4 << 20;
+/// Most files of a release.
+pub const RELEASED_FILES_MAX: usize = 32;
 /// Longest join token, in characters.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 4096;
 

@@ -3,7 +3,7 @@
 //! A decoder may refuse; it may not panic, and what it accepts must survive its own encoder.
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
-    charter::{Charter, JoinToken, Lease, Membership, Revocations, Sealed, Signed, Warrant},
+    charter::{Charter, FileSignature, JoinToken, Lease, Membership, Release, Revocations, Sealed, Signed, Warrant},
     content::{Pack, patch::Patch},
     limits,
     rates::BandwidthRules,
@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DECODERS: [Decoder; 14] = [
+pub const DECODERS: [Decoder; 15] = [
     ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
@@ -60,6 +60,7 @@ pub const DECODERS: [Decoder; 14] = [
         json::<Signed<Catalogue>>(bytes);
         json::<Signed<SitePolicy>>(bytes);
         json::<Signed<BandwidthRules>>(bytes);
+        json::<Signed<Release>>(bytes);
     }),
     ("charter", |bytes| {
         if let Ok(charter) = serde_json::from_slice::<Charter>(bytes) {
@@ -69,6 +70,13 @@ pub const DECODERS: [Decoder; 14] = [
     ("join_token", |bytes| {
         if let Ok(text) = std::str::from_utf8(bytes) {
             let _ = Signed::<JoinToken>::from_text(text);
+        }
+    }),
+    ("file_signature", |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && let Ok(signature) = text.parse::<FileSignature>()
+        {
+            assert_eq!(signature.to_string().parse(), Ok(signature), "what is printed can be read");
         }
     }),
     ("catalogue_toml", |bytes| {

@@ -104,8 +104,9 @@ impl Site {
     /// # Errors
     /// Headquarters refuses them.
     pub fn publish(&self) -> Result<()> {
-        let (catalogue, policy) = (text(&self.path("bundle/catalogue")), text(&self.path("bundle/policy.json")));
-        self.headquarters(&["publish", "--catalogue", &catalogue, "--policy", &policy]).map(drop)
+        let [catalogue, policy, release] =
+            ["catalogue", "policy.json", "release.json"].map(|name| text(&self.path("bundle").join(name)));
+        self.headquarters(&["publish", "--catalogue", &catalogue, "--policy", &policy, "--release", &release]).map(drop)
     }
 
     /// The lab.

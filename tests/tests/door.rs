@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use branchline::config::{Home, read_key};
 use branchline::door::{DoorClient, DoorError};
 use branchline::survey::required_signatures;
-use branchline_protocol::charter::{BeginRequest, JoinToken, PublicKey, Signed};
+use branchline_protocol::charter::{BeginRequest, JoinToken, PublicKey, Release, Signed};
 use branchline_protocol::ids::Hash;
 use branchline_protocol::refusal::{Refusal, RefusalKind};
 use branchline_protocol::time::UnixSeconds;
@@ -105,6 +106,67 @@ async fn demo_door_gives_script_signatures_and_tool() -> Result<()> {
 
     let tool = door.get("/install-tool").await?;
     ensure!(Hash::of(&tool) == Hash::of(&std::fs::read(demo.program())?), "the install tool is not this binary");
+    the_owner_has_signed_both(&demo, &demo.token(1)?)
+}
+
+/// What the owner has signed is fetched, and OpenSSH says the same of it; what the owner has not signed is not.
+fn the_owner_has_signed_both(demo: &KeptDemo, token: &str) -> Result<()> {
+    let fetch = |out: &Path| -> Result<(bool, String)> {
+        let output = Command::new(demo.program()).args(["fetch", token, "--out"]).arg(out).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    let first = demo.path("fetched-first");
+    let (done, said) = fetch(&first)?;
+    println!("fetch, with a signature that the owner does not know: {said}");
+    ensure!(!done && said.contains("the owner has not signed the survey script"), "{said}");
+    ensure!(first.join("branchline").exists() && !first.join("survey.sh").exists(), "written without a signature");
+
+    // The owner signs the script with the operator's signature too.
+    let signatures = demo.path("signatures").display().to_string();
+    let release = |further: &[&str]| -> Result<Value> {
+        let mut command = Command::new(demo.program());
+        command.arg("release").arg("--json").arg("--bundle").arg(demo.path("bundle")).args(further);
+        Ok(serde_json::from_slice(&command.output()?.stdout)?)
+    };
+    let signed = release(&["--signatures", &signatures])?;
+    ensure!(signed["version"] == 2 && signed["files"].as_array().map(Vec::len) == Some(3), "{signed:#}");
+    let path = demo.path("bundle/release.json").display().to_string();
+    let published: Value = demo.json("headquarters", &["publish", "--release", &path])?;
+    ensure!(published["release_is_new"] == true, "{published}");
+    let second = demo.path("fetched-second");
+    demo.wait_until(30, "the release is at the station", || Ok(fetch(&second)?.0))?;
+    ensure!(std::fs::read(second.join("branchline"))? == std::fs::read(demo.program())?, "another tool");
+    ensure!(std::fs::read_to_string(second.join("survey.sh"))?.contains("coffee"), "another script");
+
+    let owner = demo.path("allowed-signers");
+    std::fs::write(&owner, signed["allowed_signer"].as_str().context("no line for OpenSSH")?)?;
+    let openssh = |file: &str, content: &str| -> Result<bool> {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-Y", "verify", "-I", "owner", "-n", "branchline-door"]).arg("-f").arg(&owner).arg("-s");
+        command.arg(second.join(format!("{file}.sig"))).stdin(std::fs::File::open(second.join(content))?);
+        let output = command.output().context("ssh-keygen (package openssh-client)")?;
+        println!("{file}: {}", String::from_utf8_lossy(&output.stdout).trim_end());
+        Ok(output.status.success())
+    };
+    ensure!(openssh("branchline", "branchline")? && openssh("survey.sh", "survey.sh")?, "OpenSSH refuses a signature");
+    ensure!(!openssh("survey.sh", "branchline")?, "OpenSSH takes another file");
+
+    // An older release, and one by another key than the owner's, are refused where they would enter.
+    let older = serde_json::to_string(&Signed::sign(
+        &Release { site: "demo".parse()?, version: 1, files: vec![] },
+        &read_key(&demo.path("bundle/owner.key"))?,
+    ))?;
+    let foreign = serde_json::to_string(&Signed::sign(
+        &Release { site: "demo".parse()?, version: 9, files: vec![] },
+        &read_key(&demo.path("bundle/catalogue.key"))?,
+    ))?;
+    for (text, words) in [(older, "older than version 2"), (foreign, "must sign it")] {
+        std::fs::write(demo.path("other.json"), text)?;
+        let other = demo.path("other.json").display().to_string();
+        let said = format!("{:#}", demo.run("headquarters", &["publish", "--release", &other]).unwrap_err());
+        ensure!(said.contains(words), "{said}");
+    }
     Ok(())
 }
 

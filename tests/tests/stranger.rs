@@ -51,6 +51,7 @@ fn requests(pack: PackId, survey: SurveyHash, host: NodeId, station: &Hello) -> 
         ControlRequest::Document(DocumentKind::Catalogue),
         ControlRequest::Document(DocumentKind::Policy),
         ControlRequest::Document(DocumentKind::Bandwidth),
+        ControlRequest::Document(DocumentKind::Release),
         ControlRequest::Peers,
         ControlRequest::Report(Box::new(report)),
         ControlRequest::Directive(Box::new(directive)),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    cli::charter::adopt_into,
+    cli::{charter::adopt_into, release::sign_release},
     config::{Bundle, BundleKey, Home, Seat},
     runtime::wall_time,
 };
@@ -96,12 +96,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
     println!("Next, on headquarters and on the station, unless --adopt named them:");
     println!("  branchline charter adopt --home HOME --owner {owner} {}", charter.display());
     println!(
-        "Later, on headquarters, after `branchline catalogue add`; policy.json wants nothing special of this site:"
+        "Later, on headquarters, after `branchline catalogue add`; policy.json wants nothing special of this \
+         site, release.json signs this binary and its survey script:"
     );
     println!(
-        "  branchline publish --home HOME --catalogue {} --policy {}",
+        "  branchline publish --home HOME --catalogue {} --policy {} --release {}",
         args.bundle.join("catalogue").display(),
-        args.bundle.join("policy.json").display()
+        args.bundle.join("policy.json").display(),
+        args.bundle.join("release.json").display()
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -129,6 +131,7 @@ fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters:
     let charter = charter(bundle.public_keys()?);
     let signed = bundle.sign_charter(&charter)?;
     bundle.sign_policy(&SitePolicy::empty(args.site.clone(), 1))?;
+    sign_release(&bundle, &[], &[])?;
     let owner = PublicKey::of(&bundle.key(BundleKey::Owner)?);
     Ok(Authority::establish(owner, signed)?)
 }

@@ -13,6 +13,7 @@ mod charter;
 mod demo;
 mod demo_router;
 mod faults;
+mod fetch;
 mod identity;
 mod init;
 mod installer;
@@ -24,6 +25,7 @@ mod patch;
 mod plan;
 mod printer;
 mod publish;
+mod release;
 mod replay;
 mod report;
 mod run;
@@ -58,6 +60,7 @@ enum Command {
     Identity(identity::Args),
     Token(token::Args),
     Join(join::Args),
+    Fetch(fetch::Args),
     Run(run::Args),
     /// Look at this machine and describe it in one XML document
     Survey(survey::Args),
@@ -65,6 +68,7 @@ enum Command {
     Demo(demo::Args),
     #[command(hide = true)]
     DemoRouter(demo_router::Args),
+    Release(release::Args),
     Publish(publish::Args),
     Sessions(sessions::Args),
     Approvals(approvals::Args),
@@ -158,10 +162,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Identity(args) => identity::run(args),
         Command::Token(args) => token::run(args),
         Command::Join(args) => join::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Run(args) => run::run(args),
         Command::Survey(args) => survey::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::DemoRouter(args) => block_on(demo_router::run(args))?,
+        Command::Release(args) => release::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Sessions(args) => sessions::run(args),
         Command::Approvals(args) => approvals::run(args),

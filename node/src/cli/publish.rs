@@ -13,7 +13,7 @@ use crate::{
     runtime::{self, DocumentKindName, NodeCommand},
 };
 
-/// Publish: sign site policy and bandwidth rules, and hand them and the catalogue to headquarters, from where they spread
+/// Publish: sign site policy and bandwidth rules, and hand them, catalogue and release to headquarters, from where they spread
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Headquarters' home directory
@@ -29,6 +29,9 @@ pub struct Args {
     /// Bandwidth rules: TOML to sign with the bundle's administrator key, or a signed JSON file
     #[arg(long)]
     bandwidth: Option<PathBuf>,
+    /// A release, as `branchline init` and `branchline release` sign it: what public doors give away
+    #[arg(long)]
+    release: Option<PathBuf>,
     /// The offline bundle, where policy or rules are still to be signed
     #[arg(long)]
     bundle: Option<PathBuf>,
@@ -43,8 +46,8 @@ pub struct Args {
 /// A file cannot be read, a rule is broken, or headquarters refuses.
 pub fn run(args: Args) -> Result<ExitCode> {
     anyhow::ensure!(
-        args.catalogue.is_some() || args.policy.is_some() || args.bandwidth.is_some(),
-        "say at least one of --catalogue DIR, --policy FILE and --bandwidth FILE"
+        args.catalogue.is_some() || args.policy.is_some() || args.bandwidth.is_some() || args.release.is_some(),
+        "say at least one of --catalogue DIR, --policy FILE, --bandwidth FILE and --release FILE"
     );
     let mut done = serde_json::Map::new();
     let mut say = |what: &str, published: Value, text: String| {
@@ -61,6 +64,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let command = NodeCommand::Document { kind: DocumentKindName::Bandwidth, json };
         let is_new = runtime::call(&args.home, &command)?;
         say("bandwidth_is_new", is_new, "the bandwidth rules are in force at headquarters and spread".to_owned());
+    }
+    if let Some(release) = &args.release {
+        let json = std::fs::read_to_string(release).with_context(|| format!("reading {}", release.display()))?;
+        let is_new = runtime::call(&args.home, &NodeCommand::Document { kind: DocumentKindName::Release, json })?;
+        say("release_is_new", is_new, "the release spreads to the stations' public doors".to_owned());
     }
     if let Some(policy) = &args.policy {
         let json = signed_form(policy, args.bundle.as_deref(), |text, bundle| {

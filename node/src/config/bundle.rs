@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
-    charter::{Charter, Keys, PublicKey, Signed},
+    charter::{Charter, Keys, PublicKey, Release, Signed},
     rates::BandwidthRules,
 };
 use ed25519_dalek::SigningKey;
@@ -17,8 +17,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Zone, keys, write_atomically};
 use crate::runtime::wall_time;
 
-/// A directory with `owner.key`, `catalogue.key`, `administrator.key`, `approval.key`, `charter.json`, `policy.json` and
-/// the directory `catalogue`. It belongs on a medium that is taken out when it is not used.
+/// A directory with `owner.key`, `catalogue.key`, `administrator.key`, `approval.key`, `charter.json`, `policy.json`,
+/// `release.json` and the directory `catalogue`. It belongs on a medium that is taken out when it is not used.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     directory: PathBuf,
@@ -27,7 +27,7 @@ pub struct Bundle {
 /// The keys of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleKey {
-    /// Signs charters.
+    /// Signs charters and releases.
     Owner,
     /// Signs catalogues.
     Catalogue,
@@ -126,6 +126,31 @@ impl Bundle {
         charter.check()?;
         let signed = Signed::sign(charter, &self.key(BundleKey::Owner)?);
         write_document(&self.path("charter.json"), &signed)?;
+        Ok(signed)
+    }
+
+    /// The release as last signed, where there is one.
+    ///
+    /// # Errors
+    /// It is damaged, or not signed by this bundle's owner.
+    pub fn release(&self) -> Result<Option<Release>> {
+        let path = self.path("release.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let signed: Signed<Release> = read_document(&path)?;
+        Ok(Some(signed.verify(PublicKey::of(&self.key(BundleKey::Owner)?))?))
+    }
+
+    /// Signs a release and keeps it in the bundle.
+    ///
+    /// # Errors
+    /// One of its files is not signed by this bundle's owner, or it cannot be written.
+    pub fn sign_release(&self, release: &Release) -> Result<Signed<Release>> {
+        let key = self.key(BundleKey::Owner)?;
+        release.check(PublicKey::of(&key))?;
+        let signed = Signed::sign(release, &key);
+        write_document(&self.path("release.json"), &signed)?;
         Ok(signed)
     }
 

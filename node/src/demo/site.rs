@@ -260,6 +260,8 @@ impl Site {
             &self.text("bundle"),
             "--catalogue",
             &self.text("bundle/catalogue"),
+            "--release",
+            &self.text("bundle/release.json"),
         ]))?;
         Ok(())
     }

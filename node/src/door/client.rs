@@ -2,7 +2,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use branchline_protocol::{
-    charter::{BeginRequest, Signed},
+    charter::{BeginRequest, FileSignature, Signed},
     ids::Hash,
     refusal::Refusal,
 };
@@ -15,12 +15,11 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{ANSWER_BYTES_MAX, BeginAnswer};
+use super::{ANSWER_BYTES_MAX, BeginAnswer, sha256};
 
 /// Why nothing came through the door.
 #[derive(Debug, Error)]
@@ -48,6 +47,16 @@ pub enum DoorError {
     /// The station refuses.
     #[error("the station refuses: {0}")]
     Refused(#[from] Refusal),
+    /// A file that the owner did not sign, or another than the one that was signed.
+    #[error("{path} of the door at {door} is not the owner's ({reason}); do not run it")]
+    NotTheOwners {
+        /// Where.
+        door: SocketAddr,
+        /// Which file.
+        path: String,
+        /// What did not fit.
+        reason: String,
+    },
     /// An answer that cannot be read.
     #[error("the answer from {door} cannot be read: {reason}")]
     Unreadable {
@@ -90,6 +99,25 @@ impl DoorClient {
     /// See [`DoorError`].
     pub async fn get(&self, path: &str) -> Result<Bytes, DoorError> {
         self.exchange(Method::GET, path, Vec::new()).await
+    }
+
+    /// Fetches a file that the door gives away and that the owner has signed; `root` is the hash of the owner's key, as a join
+    /// token names it.
+    ///
+    /// # Errors
+    /// See [`DoorError`]; nothing is given back that the owner has not signed.
+    pub async fn get_signed(&self, path: &str, root: Hash) -> Result<(Bytes, FileSignature), DoorError> {
+        let not_the_owners =
+            |reason: String| DoorError::NotTheOwners { door: self.door, path: path.to_owned(), reason };
+        let text = self.get(&format!("{path}.sig")).await?;
+        let signature: FileSignature =
+            String::from_utf8_lossy(&text).parse().map_err(|error| self.unreadable(format!("{path}.sig: {error}")))?;
+        if signature.signer().root_hash() != root {
+            return Err(not_the_owners(format!("it is signed by {}", signature.signer())));
+        }
+        let file = self.get(path).await?;
+        signature.verify(sha256(&file)).map_err(|error| not_the_owners(error.to_string()))?;
+        Ok((file, signature))
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, DoorError> {
@@ -174,7 +202,7 @@ impl ServerCertVerifier for PinnedCertificate {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if Hash(Sha256::digest(certificate).into()) == self.fingerprint {
+        if sha256(certificate) == self.fingerprint {
             return Ok(ServerCertVerified::assertion());
         }
         Err(rustls::Error::General("its certificate has another fingerprint than the token states".to_owned()))

@@ -1,8 +1,9 @@
 //! The public door (R50a): the only thing that answers a machine that is no member yet.
 //!
-//! HTTPS with a certificate whose fingerprint charter and tokens state. It serves the survey script, its signatures and
-//! the install tool, and takes one bounded request: to begin with a join token.
+//! HTTPS with a certificate whose fingerprint charter and tokens state. It serves the survey script, the install
+//! tool and the owner's signatures over both, and takes one bounded request: to begin with a join token.
 mod client;
+mod files;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,8 @@ use branchline_protocol::charter::{Charter, Membership, Signed};
 use serde::{Deserialize, Serialize};
 
 pub use client::{DoorClient, DoorError};
-pub use server::{BeginInquiry, Door, DoorFiles};
+pub use files::{DoorFiles, InstallTool, OwnerSignatures, sha256, sha256_of_file};
+pub use server::{BeginInquiry, Door};
 
 /// What a machine with a good token gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! The station's side of the door.
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{BeginAnswer, REQUEST_BYTES_MAX};
+use super::{BeginAnswer, DoorFiles, REQUEST_BYTES_MAX};
 use crate::{
     config::DoorCertificate,
     web::{ConnectionLimits, serve_connections},
@@ -36,17 +36,6 @@ pub struct BeginInquiry {
     pub from: SocketAddr,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<BeginAnswer, Refusal>>,
-}
-
-/// What the door gives away.
-#[derive(Clone, Debug)]
-pub struct DoorFiles {
-    /// The survey script, whole.
-    pub survey_script: Arc<str>,
-    /// The signatures by file name.
-    pub signatures: Arc<[(String, String)]>,
-    /// The install tool: this binary.
-    pub install_tool: PathBuf,
 }
 
 #[derive(Clone)]
@@ -104,9 +93,11 @@ impl Door {
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/survey.sh", get(survey_script))
+        .route("/survey.sh.sig", get(script_signature))
         .route("/signatures", get(signatures))
         .route("/signatures/{name}", get(signature))
         .route("/install-tool", get(install_tool))
+        .route("/install-tool.sig", get(tool_signature))
         .route("/begin", post(begin))
         .fallback(nothing_else)
         .method_not_allowed_fallback(nothing_else)
@@ -134,16 +125,39 @@ async fn signature(State(shared): State<Shared>, Path(name): Path<String>) -> Re
 }
 
 async fn install_tool(State(shared): State<Shared>) -> Response {
-    match tokio::fs::File::open(&shared.files.install_tool).await {
+    match tokio::fs::File::open(shared.files.install_tool.path()).await {
         Ok(file) => Body::from_stream(tokio_util::io::ReaderStream::new(file)).into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
+async fn script_signature(State(shared): State<Shared>) -> Response {
+    owner_signature(shared.files.script_signature(), "survey script")
+}
+
+async fn tool_signature(State(shared): State<Shared>) -> Response {
+    // The file is read where it has changed.
+    let signature = tokio::task::spawn_blocking(move || shared.files.tool_signature()).await;
+    owner_signature(signature.unwrap_or_default(), "install tool")
+}
+
+fn owner_signature(signature: Option<String>, what: &str) -> Response {
+    match signature {
+        Some(text) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
+        None => {
+            let reason = format!(
+                "the owner has not signed the {what} that this door gives away; sign it with `branchline release`, and \
+                 hand that to headquarters with `branchline publish --release FILE`"
+            );
+            (StatusCode::NOT_FOUND, Json(Refusal::new(RefusalKind::NotFound, reason))).into_response()
+        }
+    }
+}
+
 /// Whatever else is asked for: the door says what it is for, and nothing of the site.
 async fn nothing_else() -> Response {
-    let reason = "the public door gives GET /survey.sh, /signatures, /signatures/NAME and /install-tool, and takes POST \
-                  /begin with a join token; everything else is for members";
+    let reason = "the public door gives GET /survey.sh, /install-tool, either with .sig, /signatures and /signatures/NAME, and \
+                  takes POST /begin with a join token; everything else is for members";
     (StatusCode::NOT_FOUND, Json(Refusal::new(RefusalKind::NotFound, reason))).into_response()
 }
 

@@ -1,11 +1,13 @@
 //! What a machine that is no member gets at the door, and what it cannot do there (R50a).
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use branchline_protocol::{
-    charter::{BeginRequest, PublicKey, Signed},
+    charter::{BeginRequest, FileSignature, PublicKey, Signed},
+    ids::Hash,
     refusal::{Refusal, RefusalKind},
 };
 use ed25519_dalek::SigningKey;
@@ -17,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{BeginInquiry, Door, DoorClient, DoorError, DoorFiles, REQUEST_BYTES_MAX};
+use super::{BeginInquiry, Door, DoorClient, DoorError, DoorFiles, InstallTool, REQUEST_BYTES_MAX};
 use crate::{
     config::{DoorCertificate, Home},
     web::ConnectionLimits,
@@ -25,6 +27,8 @@ use crate::{
 
 const SCRIPT: &str = "#!/bin/sh\necho survey\n";
 const TOOL_BYTES: usize = 64 << 20;
+/// The owner's key.
+const OWNER: u8 = 70;
 /// The limit that a test is about; a busy computer must not reach it by itself.
 const SHORT: Duration = Duration::from_secs(2);
 /// Longer than any of the door's limits here, shorter than a test may take.
@@ -34,7 +38,7 @@ struct Opened {
     address: SocketAddr,
     client: DoorClient,
     inquiries: mpsc::Receiver<BeginInquiry>,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 async fn open(limits: ConnectionLimits) -> Opened {
@@ -43,11 +47,20 @@ async fn open(limits: ConnectionLimits) -> Opened {
     let install_tool = home.path().join("tool");
     std::fs::File::create(&install_tool).unwrap().set_len(TOOL_BYTES as u64).unwrap();
     let signatures = [("cluster.sh".to_owned(), "# cluster\n".to_owned())].into();
-    let files = DoorFiles { survey_script: SCRIPT.into(), signatures, install_tool };
+    let files = DoorFiles {
+        survey_script: SCRIPT.into(),
+        signatures,
+        install_tool: Arc::new(InstallTool::new(install_tool)),
+        owner_signatures: Arc::new(|sha256| {
+            // The script is the owner's; the tool has a signature of somebody else's.
+            let seed = if sha256 == super::sha256(SCRIPT.as_bytes()) { OWNER } else { OWNER + 1 };
+            Some(FileSignature::sign(sha256, &SigningKey::from_bytes(&[seed; 32])).to_string())
+        }),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let inquiries = Door::serve(listener, &certificate, files, limits).unwrap();
-    Opened { address, client: DoorClient::new(address, certificate.fingerprint()), inquiries, _home: home }
+    Opened { address, client: DoorClient::new(address, certificate.fingerprint()), inquiries, home }
 }
 
 fn limits() -> ConnectionLimits {
@@ -101,6 +114,24 @@ fn posted(path: &str, headers: &str, body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn what_the_owner_has_not_signed_is_not_taken() {
+    let door = open(limits()).await;
+    let root = PublicKey::of(&SigningKey::from_bytes(&[OWNER; 32])).root_hash();
+    let (script, signature) = door.client.get_signed("/survey.sh", root).await.unwrap();
+    assert_eq!(script, SCRIPT);
+    assert_eq!(signature.signer().root_hash(), root);
+    let said = door.client.get_signed("/install-tool", root).await.unwrap_err().to_string();
+    assert!(said.contains("is not the owner's (it is signed by 12D3Koo"), "{said}");
+    let said = door.client.get_signed("/survey.sh", Hash([1; 32])).await.unwrap_err().to_string();
+    assert!(said.contains("do not run it"), "{said}");
+    // An upgrade puts another tool in its place while the station runs.
+    std::fs::write(door.home.path().join("tool"), "another").unwrap();
+    let thief = PublicKey::of(&SigningKey::from_bytes(&[OWNER + 1; 32])).root_hash();
+    let (tool, _) = door.client.get_signed("/install-tool", thief).await.unwrap();
+    assert_eq!(tool, "another", "the signature is of the file as it is now");
+}
+
+#[tokio::test]
 async fn the_door_gives_what_is_public_and_nothing_else() {
     let mut door = open(limits()).await;
     assert_eq!(door.client.get("/survey.sh").await.unwrap(), SCRIPT);
@@ -115,6 +146,8 @@ async fn the_door_gives_what_is_public_and_nothing_else() {
         ("DELETE", "/install-tool"),
         ("GET", "/install-tool/"),
         ("GET", "/install-tool/../door.key"),
+        ("GET", "/install-tool.sig/"),
+        ("GET", "/door.key.sig"),
         ("GET", "/door.key"),
         ("GET", "/identity.key"),
         ("GET", "/node.toml"),

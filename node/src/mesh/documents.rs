@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context, Result};
 use branchline_protocol::{
     catalogue::{Catalogue, DocumentMemory, SitePolicy},
-    charter::{Authority, Membership, NodeAddresses, Revocations, Role, Signed},
-    ids::{DocumentHash, NodeId, SiteName},
+    charter::{Authority, Membership, NodeAddresses, Release, Revocations, Role, Signed},
+    ids::{DocumentHash, Hash, NodeId, SiteName},
     rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
@@ -35,6 +35,9 @@ pub struct SiteState {
     /// The newest bandwidth rules.
     #[serde(default)]
     pub bandwidth: Option<Signed<BandwidthRules>>,
+    /// The newest release.
+    #[serde(default)]
+    pub release: Option<Signed<Release>>,
     /// The highest versions that were ever accepted.
     pub memory: DocumentMemory,
 }
@@ -78,12 +81,21 @@ impl SiteState {
                 self.bandwidth = Some(signed);
                 Ok(newer)
             }
+            DocumentKind::Release => {
+                let signed: Signed<Release> = read(json)?;
+                let before = self.memory.release();
+                self.memory.accept_release(self.authority.charter(), self.authority.root(), &signed, wall)?;
+                let newer = self.memory.release() != before || self.release.is_none();
+                self.release = Some(signed);
+                Ok(newer)
+            }
         }
     }
 
     /// A site of which only the charter is known.
     pub fn new(authority: Authority, membership: Option<Signed<Membership>>) -> Self {
-        Self { authority, membership, catalogue: None, policy: None, bandwidth: None, memory: <_>::default() }
+        let memory = DocumentMemory::default();
+        Self { authority, membership, catalogue: None, policy: None, bandwidth: None, release: None, memory }
     }
 
     /// What a hello says of the documents.
@@ -94,6 +106,7 @@ impl SiteState {
             catalogue: self.memory.catalogue(),
             policy: self.memory.policy(),
             bandwidth: self.memory.bandwidth(),
+            release: self.memory.release(),
         }
     }
 
@@ -234,6 +247,15 @@ impl Documents {
         self.look(|state| state.sites.get(site).map(|site| Arc::new(site.authority.clone())))
     }
 
+    /// The owner's signature over a file that the public door of `site` gives away, where the newest release has one.
+    pub fn signature_of(&self, site: &SiteName, sha256: Hash) -> Option<String> {
+        self.look(|state| {
+            let site = state.sites.get(site)?;
+            let release = site.release.as_ref()?.verify(site.authority.root()).ok()?;
+            release.signature_of(sha256).map(str::to_owned)
+        })
+    }
+
     /// Adds a site, or takes what is newer where it is known already.
     ///
     /// # Errors
@@ -302,6 +324,7 @@ impl Documents {
             DocumentKind::Catalogue => serde_json::to_vec(&state.catalogue?),
             DocumentKind::Policy => serde_json::to_vec(&state.policy?),
             DocumentKind::Bandwidth => serde_json::to_vec(&state.bandwidth?),
+            DocumentKind::Release => serde_json::to_vec(&state.release?),
         };
         json.ok()
     }
@@ -434,6 +457,9 @@ pub(super) fn newer(own: &DocumentVersions, theirs: &DocumentVersions) -> Vec<Do
     }
     if version(&theirs.bandwidth) > version(&own.bandwidth) {
         kinds.push(DocumentKind::Bandwidth);
+    }
+    if version(&theirs.release) > version(&own.release) {
+        kinds.push(DocumentKind::Release);
     }
     kinds
 }

@@ -177,6 +177,7 @@ async fn status(node: &Node) -> Result<Value> {
                 "headquarters": charter.headquarters.node,
                 "catalogue_version": site.memory.catalogue().map(|(version, _)| version),
                 "policy_version": site.memory.policy().map(|(version, _)| version),
+                "release_version": site.memory.release().map(|(version, _)| version),
             }))
         })
         .collect();

@@ -130,6 +130,8 @@ pub enum DocumentKindName {
     Policy,
     /// Bandwidth rules.
     Bandwidth,
+    /// A release of what the public door gives away.
+    Release,
 }
 
 impl From<DocumentKindName> for DocumentKind {
@@ -139,6 +141,7 @@ impl From<DocumentKindName> for DocumentKind {
             DocumentKindName::Catalogue => Self::Catalogue,
             DocumentKindName::Policy => Self::Policy,
             DocumentKindName::Bandwidth => Self::Bandwidth,
+            DocumentKindName::Release => Self::Release,
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::{DoorCertificate, Home, StationConfig},
-    door::{BeginInquiry, Door, DoorFiles},
+    door::{BeginInquiry, Door, DoorFiles, InstallTool},
     router::{RouterConfig, RouterDriver},
     survey::{Script, assemble, read_signature_directory, required_signatures},
     web::ConnectionLimits,
@@ -180,10 +180,13 @@ pub fn public_script(home: &Home, config: &StationConfig) -> Result<(Script, Vec
 async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver<BeginInquiry>> {
     let certificate = DoorCertificate::load_or_create(&node.home)?;
     let (script, signatures) = public_script(&node.home, &node.config.station)?;
+    let tool = std::env::current_exe().context("finding this program's own file")?;
+    let (documents, site) = (node.documents.clone(), charter.site.clone());
     let files = DoorFiles {
         survey_script: script.text.into(),
         signatures: signatures.into(),
-        install_tool: std::env::current_exe().context("finding this program's own file")?,
+        install_tool: Arc::new(InstallTool::new(tool)),
+        owner_signatures: Arc::new(move |sha256| documents.signature_of(&site, sha256)),
     };
     Door::open(charter.station.door, &certificate, files, ConnectionLimits::default()).await
 }

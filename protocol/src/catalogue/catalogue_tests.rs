@@ -4,9 +4,11 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::{
     charter::{
-        Charter, HeadquartersSeat, Keys, NodeAddresses, PublicKey, Signed, SiteLimits, SitePolicies, StationSeat,
+        Charter, FileSignature, HeadquartersSeat, Keys, NodeAddresses, PublicKey, Release, ReleasedFile, Signed,
+        SiteLimits, SitePolicies, StationSeat,
     },
     ids::{Hash, ImageId, NodeId, PackId},
+    limits::RELEASED_FILES_MAX,
     rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
@@ -215,4 +217,32 @@ fn bandwidth_rules_are_the_administrators_and_never_go_back() {
     unusable.host.upload = crate::rates::Schedule::always(crate::rates::Rate::Off);
     assert_eq!(refused(&unusable, 102), RefusalKind::Malformed);
     assert_eq!(memory.bandwidth().map(|(version, _)| version), Some(5), "what is refused leaves no trace");
+}
+
+#[test]
+fn a_release_is_the_owners_and_never_goes_back() {
+    let (charter, now, owner) = (charter(), UnixSeconds(1000), key(100));
+    let file = |seed| {
+        let signature = FileSignature::sign(Hash([1; 32]), &key(seed)).to_string();
+        ReleasedFile { name: "tool".into(), sha256: Hash([1; 32]), signature }
+    };
+    let release = |version, files| Release { site: charter.site.clone(), version, files };
+    let mut memory = DocumentMemory::default();
+    let mut take = |release: &Release, seed| {
+        let taken = memory.accept_release(&charter, PublicKey::of(&owner), &Signed::sign(release, &key(seed)), now);
+        taken.map_err(|refusal| refusal.kind)
+    };
+    let taken = take(&release(5, vec![file(100)]), 100).unwrap();
+    assert_eq!(taken.signature_of(Hash([1; 32])), Some(file(100).signature.as_str()));
+    assert_eq!(taken.signature_of(Hash([2; 32])), None);
+    assert_eq!(take(&release(6, vec![file(100)]), 101), Err(RefusalKind::BadSignature), "not the catalogue's key");
+    assert_eq!(take(&release(4, vec![file(100)]), 100), Err(RefusalKind::Stale));
+    assert_eq!(take(&release(5, vec![]), 100), Err(RefusalKind::Stale), "another content under the same version");
+    let elsewhere = Release { site: "elsewhere".parse().unwrap(), ..release(9, vec![]) };
+    assert_eq!(take(&elsewhere, 100), Err(RefusalKind::NotAuthorised));
+    assert_eq!(take(&release(7, vec![file(101)]), 100), Err(RefusalKind::Malformed), "a file of another signer");
+    let mistaken = ReleasedFile { sha256: Hash([2; 32]), ..file(100) };
+    assert_eq!(take(&release(7, vec![mistaken]), 100), Err(RefusalKind::Malformed), "another file");
+    assert_eq!(take(&release(7, vec![file(100); RELEASED_FILES_MAX + 1]), 100), Err(RefusalKind::Malformed));
+    assert_eq!(memory.release().map(|(version, _)| version), Some(5), "what is refused leaves no trace");
 }

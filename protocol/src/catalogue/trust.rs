@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{package::Catalogue, policy::SitePolicy};
 use crate::{
-    charter::{Charter, Document, Signed},
-    ids::DocumentHash,
+    charter::{Charter, Document, PublicKey, Release, Signed},
+    ids::{DocumentHash, SiteName},
     rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
@@ -17,6 +17,8 @@ pub struct DocumentMemory {
     policy: Option<(u64, DocumentHash)>,
     #[serde(default)]
     bandwidth: Option<(u64, DocumentHash)>,
+    #[serde(default)]
+    release: Option<(u64, DocumentHash)>,
 }
 
 impl DocumentMemory {
@@ -33,6 +35,11 @@ impl DocumentMemory {
     /// Version and hash of the newest bandwidth rules that were accepted.
     pub fn bandwidth(&self) -> Option<(u64, DocumentHash)> {
         self.bandwidth
+    }
+
+    /// Version and hash of the newest release that was accepted.
+    pub fn release(&self) -> Option<(u64, DocumentHash)> {
+        self.release
     }
 
     /// Accepts a catalogue that is not older than any seen before, and remembers it.
@@ -64,10 +71,7 @@ impl DocumentMemory {
         wall: UnixSeconds,
     ) -> Result<SitePolicy, Refusal> {
         let policy = signed.verify(charter.keys.administrator)?;
-        if policy.site != charter.site {
-            let reason = format!("the site policy is for site {}, not for {}", policy.site, charter.site);
-            return Err(Refusal::new(RefusalKind::NotAuthorised, reason));
-        }
+        is_of_site::<SitePolicy>(charter, &policy.site)?;
         let seen = judge(signed, (policy.version, policy.expires_at), self.policy, wall)?;
         policy.check().map_err(|error| unusable::<SitePolicy>(&error))?;
         self.policy = Some(seen);
@@ -85,15 +89,39 @@ impl DocumentMemory {
         wall: UnixSeconds,
     ) -> Result<BandwidthRules, Refusal> {
         let rules = signed.verify(charter.keys.administrator)?;
-        if rules.site != charter.site {
-            let reason = format!("the bandwidth rules are for site {}, not for {}", rules.site, charter.site);
-            return Err(Refusal::new(RefusalKind::NotAuthorised, reason));
-        }
+        is_of_site::<BandwidthRules>(charter, &rules.site)?;
         let seen = judge(signed, (rules.version, rules.expires_at), self.bandwidth, wall)?;
         rules.check().map_err(|error| unusable::<BandwidthRules>(&error))?;
         self.bandwidth = Some(seen);
         Ok(rules)
     }
+
+    /// Accepts a release of the owner that is not older than any seen before, and remembers it.
+    ///
+    /// # Errors
+    /// As [`DocumentMemory::accept_policy`], with the owner's key; one of its files is not signed by the owner.
+    pub fn accept_release(
+        &mut self,
+        charter: &Charter,
+        owner: PublicKey,
+        signed: &Signed<Release>,
+        wall: UnixSeconds,
+    ) -> Result<Release, Refusal> {
+        let release = signed.verify(owner)?;
+        is_of_site::<Release>(charter, &release.site)?;
+        let seen = judge(signed, (release.version, None), self.release, wall)?;
+        release.check(owner).map_err(|error| unusable::<Release>(&error))?;
+        self.release = Some(seen);
+        Ok(release)
+    }
+}
+
+fn is_of_site<T: Document>(charter: &Charter, site: &SiteName) -> Result<(), Refusal> {
+    if *site == charter.site {
+        return Ok(());
+    }
+    let reason = format!("the {} is signed for site {site}, not for {}", T::NAME, charter.site);
+    Err(Refusal::new(RefusalKind::NotAuthorised, reason))
 }
 
 fn unusable<T: Document>(error: &impl std::fmt::Display) -> Refusal {

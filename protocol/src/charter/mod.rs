@@ -7,9 +7,11 @@
 //! and epoch that it has seen and refuses lower ones: [`Authority`] is that memory and the only judge.
 mod approval;
 mod authority;
+mod file_signature;
 mod grant;
 mod lease;
 mod membership;
+mod release;
 mod sealed;
 mod signed;
 mod site;
@@ -18,9 +20,11 @@ mod warrant;
 
 pub use approval::{Approval, Decision};
 pub use authority::{Authority, Role};
+pub use file_signature::{FILE_SIGNATURE_NAMESPACE, FILE_SIGNATURE_TEXT_BYTES_MAX, FileSignature, FileSignatureError};
 pub use grant::{AddressBatch, AddressGrant, ProbeResult, TriedPort};
 pub use lease::Lease;
 pub use membership::{Membership, Revocations};
+pub use release::{Release, ReleaseError, ReleasedFile};
 pub use sealed::{SealError, Sealed};
 pub use signed::{Document, PublicKey, SignatureError, Signed};
 pub use site::{

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Versions of the control protocol that this build speaks: lowest and highest.
-pub const CONTROL_VERSIONS: (u16, u16) = (1, 1);
+pub const CONTROL_VERSIONS: (u16, u16) = (2, 2);
 
 /// Which documents a node holds. The hello carries it, on contact and again after every change, so that the newer one
 /// travels (anti-entropy).
@@ -30,6 +30,8 @@ pub struct DocumentVersions {
     pub policy: Option<(u64, DocumentHash)>,
     /// Version and hash of the bandwidth rules.
     pub bandwidth: Option<(u64, DocumentHash)>,
+    /// Version and hash of the release.
+    pub release: Option<(u64, DocumentHash)>,
 }
 
 /// What both sides show first.
@@ -64,6 +66,8 @@ pub enum DocumentKind {
     Policy,
     /// The bandwidth rules, as the JSON text of their signed form.
     Bandwidth,
+    /// The release, as the JSON text of its signed form.
+    Release,
 }
 
 /// A node that may be dialled. Only addresses in the charter's prefixes travel inside a site.
