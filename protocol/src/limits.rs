@@ -118,6 +118,8 @@ pub const BACKGROUND_DELAY_MILLISECONDS_MAX: u32 = 100;
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// Longest signed catalogue, in bytes.
 pub const CATALOGUE_BYTES_MAX: usize = 4 << 20;
+/// Longest text of a signature over a file in bytes; ours have 330 at most.
+pub const FILE_SIGNATURE_TEXT_BYTES_MAX: usize = 1024;
 /// Most files of a release.
 pub const RELEASED_FILES_MAX: usize = 32;
 /// Longest join token, in characters.

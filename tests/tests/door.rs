@@ -111,8 +111,10 @@ async fn demo_door_gives_script_signatures_and_tool() -> Result<()> {
 
 /// What the owner has signed is fetched, and OpenSSH says the same of it; what the owner has not signed is not.
 fn the_owner_has_signed_both(demo: &KeptDemo, token: &str) -> Result<()> {
+    let owner = PublicKey::of(&read_key(&demo.path("bundle/owner.key"))?).to_string();
     let fetch = |out: &Path| -> Result<(bool, String)> {
-        let output = Command::new(demo.program()).args(["fetch", token, "--out"]).arg(out).output()?;
+        let output =
+            Command::new(demo.program()).args(["fetch", token, "--owner", &owner, "--out"]).arg(out).output()?;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
     };
@@ -139,18 +141,29 @@ fn the_owner_has_signed_both(demo: &KeptDemo, token: &str) -> Result<()> {
     ensure!(std::fs::read(second.join("branchline"))? == std::fs::read(demo.program())?, "another tool");
     ensure!(std::fs::read_to_string(second.join("survey.sh"))?.contains("coffee"), "another script");
 
-    let owner = demo.path("allowed-signers");
-    std::fs::write(&owner, signed["allowed_signer"].as_str().context("no line for OpenSSH")?)?;
-    let openssh = |file: &str, content: &str| -> Result<bool> {
+    let signers = demo.path("allowed-signers");
+    std::fs::write(&signers, signed["allowed_signer"].as_str().context("no line for OpenSSH")?)?;
+    let openssh = |purpose: &str, file: &str, content: &str| -> Result<bool> {
         let mut command = Command::new("ssh-keygen");
-        command.args(["-Y", "verify", "-I", "owner", "-n", "branchline-door"]).arg("-f").arg(&owner).arg("-s");
-        command.arg(second.join(format!("{file}.sig"))).stdin(std::fs::File::open(second.join(content))?);
+        command.args(["-Y", "verify", "-I", "owner", "-n", &format!("branchline-{purpose}")]).arg("-f").arg(&signers);
+        command.arg("-s").arg(second.join(format!("{file}.sig"))).stdin(std::fs::File::open(second.join(content))?);
         let output = command.output().context("ssh-keygen (package openssh-client)")?;
         println!("{file}: {}", String::from_utf8_lossy(&output.stdout).trim_end());
         Ok(output.status.success())
     };
-    ensure!(openssh("branchline", "branchline")? && openssh("survey.sh", "survey.sh")?, "OpenSSH refuses a signature");
-    ensure!(!openssh("survey.sh", "branchline")?, "OpenSSH takes another file");
+    ensure!(openssh("install-tool", "branchline", "branchline")?, "OpenSSH refuses the tool's signature");
+    ensure!(openssh("survey-script", "survey.sh", "survey.sh")?, "OpenSSH refuses the script's signature");
+    ensure!(!openssh("survey-script", "survey.sh", "branchline")?, "OpenSSH takes another file");
+    ensure!(!openssh("install-tool", "survey.sh", "survey.sh")?, "OpenSSH takes a script for a tool");
+
+    // A captured station makes a token that names a key of its own as the owner's.
+    let (_, token) = Signed::<JoinToken>::from_text(token)?;
+    let station = read_key(&demo.path("station/identity.key"))?;
+    let captured = JoinToken { root: PublicKey::of(&station).root_hash(), ..token };
+    let text = Signed::sign(&captured, &station).to_text();
+    let output = Command::new(demo.program()).args(["fetch", &text, "--owner", &owner]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("names another owner"), "{said}");
 
     // An older release, and one by another key than the owner's, are refused where they would enter.
     let older = serde_json::to_string(&Signed::sign(

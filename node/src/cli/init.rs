@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    cli::{charter::adopt_into, release::sign_release},
+    cli::{
+        charter::adopt_into,
+        release::{sign_release, this_binary},
+    },
     config::{Bundle, BundleKey, Home, Seat},
     runtime::wall_time,
 };
@@ -127,11 +130,12 @@ fn make_site(args: &Args, options: CharterOptions, station: &Seat, headquarters:
     // The rules are checked before keys are made: a bundle is never overwritten, so none may be left of a failed attempt.
     let any = PublicKey(station.node);
     charter(Keys { catalogue: any, administrator: any, approvers: vec![any] }).check()?;
+    let released = this_binary()?;
     let bundle = Bundle::create(&args.bundle)?;
     let charter = charter(bundle.public_keys()?);
     let signed = bundle.sign_charter(&charter)?;
     bundle.sign_policy(&SitePolicy::empty(args.site.clone(), 1))?;
-    sign_release(&bundle, &[], &[])?;
+    sign_release(&bundle, released, None)?;
     let owner = PublicKey::of(&bundle.key(BundleKey::Owner)?);
     Ok(Authority::establish(owner, signed)?)
 }

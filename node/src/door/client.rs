@@ -2,8 +2,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use branchline_protocol::{
-    charter::{BeginRequest, FileSignature, Signed},
+    charter::{BeginRequest, DoorFile, FileSignature, Signed},
     ids::Hash,
+    limits::FILE_SIGNATURE_TEXT_BYTES_MAX,
     refusal::Refusal,
 };
 use http_body_util::{BodyExt, Full, Limited};
@@ -48,12 +49,14 @@ pub enum DoorError {
     #[error("the station refuses: {0}")]
     Refused(#[from] Refusal),
     /// A file that the owner did not sign, or another than the one that was signed.
-    #[error("{path} of the door at {door} is not the owner's ({reason}); do not run it")]
+    #[error(
+        "the {kind} at {door} is not the owner's ({reason}); do not run it. If the station is being upgraded, try again"
+    )]
     NotTheOwners {
         /// Where.
         door: SocketAddr,
         /// Which file.
-        path: String,
+        kind: DoorFile,
         /// What did not fit.
         reason: String,
     },
@@ -89,7 +92,7 @@ impl DoorClient {
     /// See [`DoorError`].
     pub async fn begin(&self, request: &Signed<BeginRequest>) -> Result<BeginAnswer, DoorError> {
         let body = serde_json::to_vec(request).map_err(|error| self.unreadable(error))?;
-        let answer = self.exchange(Method::POST, "/begin", body).await?;
+        let answer = self.exchange(Method::POST, "/begin", body, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&answer).map_err(|error| self.unreadable(error))
     }
 
@@ -98,29 +101,38 @@ impl DoorClient {
     /// # Errors
     /// See [`DoorError`].
     pub async fn get(&self, path: &str) -> Result<Bytes, DoorError> {
-        self.exchange(Method::GET, path, Vec::new()).await
+        self.exchange(Method::GET, path, Vec::new(), ANSWER_BYTES_MAX).await
     }
 
-    /// Fetches a file that the door gives away and that the owner has signed; `root` is the hash of the owner's key, as a join
-    /// token names it.
+    /// Fetches a file that the owner has signed; `owner` is the hash of the owner's key, as a join token names it.
     ///
     /// # Errors
     /// See [`DoorError`]; nothing is given back that the owner has not signed.
-    pub async fn get_signed(&self, path: &str, root: Hash) -> Result<(Bytes, FileSignature), DoorError> {
-        let not_the_owners =
-            |reason: String| DoorError::NotTheOwners { door: self.door, path: path.to_owned(), reason };
-        let text = self.get(&format!("{path}.sig")).await?;
+    pub async fn get_signed(&self, kind: DoorFile, owner: Hash) -> Result<(Bytes, FileSignature), DoorError> {
+        let path = kind.path();
+        let not_the_owners = |reason: String| DoorError::NotTheOwners { door: self.door, kind, reason };
+        let signature_path = format!("{path}.sig");
+        let asked = self.exchange(Method::GET, &signature_path, Vec::new(), FILE_SIGNATURE_TEXT_BYTES_MAX);
+        let text = timeout(2 * PATIENCE, asked)
+            .await
+            .map_err(|_| self.unreadable(format!("{signature_path} does not come to its end")))??;
         let signature: FileSignature =
             String::from_utf8_lossy(&text).parse().map_err(|error| self.unreadable(format!("{path}.sig: {error}")))?;
-        if signature.signer().root_hash() != root {
+        if signature.signer().root_hash() != owner {
             return Err(not_the_owners(format!("it is signed by {}", signature.signer())));
         }
         let file = self.get(path).await?;
-        signature.verify(sha256(&file)).map_err(|error| not_the_owners(error.to_string()))?;
+        signature.verify(kind, sha256(&file)).map_err(|error| not_the_owners(error.to_string()))?;
         Ok((file, signature))
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, DoorError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        answer_bytes_max: usize,
+    ) -> Result<Bytes, DoorError> {
         let unreachable = |reason: String| DoorError::Unreachable { door: self.door, reason };
         let tcp = timeout(PATIENCE, TcpStream::connect(self.door))
             .await
@@ -143,7 +155,7 @@ impl DoorClient {
             .map_err(|_| unreachable("no answer in time".to_owned()))?
             .map_err(|error| unreachable(error.to_string()))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), answer_bytes_max).collect().await;
         let body = body.map_err(|error| self.unreadable(error))?.to_bytes();
         if status == StatusCode::OK {
             return Ok(body);

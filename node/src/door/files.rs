@@ -2,16 +2,16 @@
 use std::{
     fs::File,
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
 };
 
-use branchline_protocol::ids::Hash;
+use branchline_protocol::{charter::DoorFile, ids::Hash};
 use sha2::{Digest, Sha256};
 
 /// Looks the owner's signature over the file with a SHA-256 up in the newest release.
-pub type OwnerSignatures = dyn Fn(Hash) -> Option<String> + Send + Sync;
+pub type OwnerSignatures = dyn Fn(DoorFile, Hash) -> Option<String> + Send + Sync;
 
 /// What the door gives away.
 #[derive(Clone)]
@@ -27,14 +27,16 @@ pub struct DoorFiles {
 }
 
 impl DoorFiles {
-    /// The owner's signature over the script as it is served.
-    pub(super) fn script_signature(&self) -> Option<String> {
-        (self.owner_signatures)(sha256(self.survey_script.as_bytes()))
-    }
-
-    /// The owner's signature over the tool as it lies on the disk now.
-    pub(super) fn tool_signature(&self) -> Option<String> {
-        (self.owner_signatures)(self.install_tool.sha256().ok()?)
+    /// The owner's signature over a file as it is now, where the newest release has one.
+    ///
+    /// # Errors
+    /// The install tool cannot be read.
+    pub(super) fn signature_of(&self, kind: DoorFile) -> io::Result<Option<String>> {
+        let sha256 = match kind {
+            DoorFile::InstallTool => self.install_tool.sha256()?,
+            DoorFile::SurveyScript => sha256(self.survey_script.as_bytes()),
+        };
+        Ok((self.owner_signatures)(kind, sha256))
     }
 }
 
@@ -44,8 +46,8 @@ pub struct InstallTool {
     known: Mutex<Option<(Version, Hash)>>,
 }
 
-/// What tells that a file is another one, without reading it.
-type Version = (u64, SystemTime);
+/// What tells that a file is another one, without reading it: device, inode, length, and the time of its last change.
+type Version = (u64, u64, u64, (i64, i64));
 
 impl InstallTool {
     /// The tool at `path`.
@@ -66,7 +68,8 @@ impl InstallTool {
     pub fn sha256(&self) -> io::Result<Hash> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let file = File::open(&self.path)?;
-        let version = file.metadata().and_then(|found| Ok((found.len(), found.modified()?)))?;
+        let found = file.metadata()?;
+        let version = (found.dev(), found.ino(), found.len(), (found.ctime(), found.ctime_nsec()));
         if let Some((of, hash)) = *known
             && of == version
         {
@@ -78,7 +81,7 @@ impl InstallTool {
     }
 }
 
-/// SHA-256 of a text.
+/// SHA-256 of what is in memory.
 pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }

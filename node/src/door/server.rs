@@ -1,5 +1,5 @@
 //! The station's side of the door.
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use branchline_protocol::{
-    charter::{BeginRequest, Signed},
+    charter::{BeginRequest, DoorFile, Signed},
     refusal::{Refusal, RefusalKind},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -132,26 +132,34 @@ async fn install_tool(State(shared): State<Shared>) -> Response {
 }
 
 async fn script_signature(State(shared): State<Shared>) -> Response {
-    owner_signature(shared.files.script_signature(), "survey script")
+    owner_signature(shared, DoorFile::SurveyScript).await
 }
 
 async fn tool_signature(State(shared): State<Shared>) -> Response {
-    // The file is read where it has changed.
-    let signature = tokio::task::spawn_blocking(move || shared.files.tool_signature()).await;
-    owner_signature(signature.unwrap_or_default(), "install tool")
+    owner_signature(shared, DoorFile::InstallTool).await
 }
 
-fn owner_signature(signature: Option<String>, what: &str) -> Response {
-    match signature {
-        Some(text) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
-        None => {
+async fn owner_signature(shared: Shared, kind: DoorFile) -> Response {
+    // A tool's file is read where it has changed.
+    let looked = tokio::task::spawn_blocking(move || shared.files.signature_of(kind)).await;
+    let (status, refusal) = match looked.map_err(io::Error::other).flatten() {
+        Ok(Some(text)) => {
+            return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
+        }
+        Ok(None) => {
             let reason = format!(
-                "the owner has not signed the {what} that this door gives away; sign it with `branchline release`, and \
+                "the owner has not signed the {kind} that this door gives away; sign it with `branchline release`, and \
                  hand that to headquarters with `branchline publish --release FILE`"
             );
-            (StatusCode::NOT_FOUND, Json(Refusal::new(RefusalKind::NotFound, reason))).into_response()
+            (StatusCode::NOT_FOUND, Refusal::new(RefusalKind::NotFound, reason))
         }
-    }
+        Err(error) => {
+            tracing::warn!("the public door cannot read the {kind}: {error}; was it replaced? Start this node again");
+            let reason = format!("the station cannot read its {kind}: {error}");
+            (StatusCode::INTERNAL_SERVER_ERROR, Refusal::new(RefusalKind::Internal, reason))
+        }
+    };
+    (status, Json(refusal)).into_response()
 }
 
 /// Whatever else is asked for: the door says what it is for, and nothing of the site.

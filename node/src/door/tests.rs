@@ -6,7 +6,7 @@ use std::{
 };
 
 use branchline_protocol::{
-    charter::{BeginRequest, FileSignature, PublicKey, Signed},
+    charter::{BeginRequest, DoorFile, FileSignature, PublicKey, Signed},
     ids::Hash,
     refusal::{Refusal, RefusalKind},
 };
@@ -27,8 +27,6 @@ use crate::{
 
 const SCRIPT: &str = "#!/bin/sh\necho survey\n";
 const TOOL_BYTES: usize = 64 << 20;
-/// The owner's key.
-const OWNER: u8 = 70;
 /// The limit that a test is about; a busy computer must not reach it by itself.
 const SHORT: Duration = Duration::from_secs(2);
 /// Longer than any of the door's limits here, shorter than a test may take.
@@ -51,11 +49,7 @@ async fn open(limits: ConnectionLimits) -> Opened {
         survey_script: SCRIPT.into(),
         signatures,
         install_tool: Arc::new(InstallTool::new(install_tool)),
-        owner_signatures: Arc::new(|sha256| {
-            // The script is the owner's; the tool has a signature of somebody else's.
-            let seed = if sha256 == super::sha256(SCRIPT.as_bytes()) { OWNER } else { OWNER + 1 };
-            Some(FileSignature::sign(sha256, &SigningKey::from_bytes(&[seed; 32])).to_string())
-        }),
+        owner_signatures: Arc::new(signed),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -113,22 +107,51 @@ fn posted(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nhost: door\r\nconnection: close\r\n{headers}\r\n{body}").into_bytes()
 }
 
+fn owner() -> SigningKey {
+    SigningKey::from_bytes(&[70; 32])
+}
+
+/// What the owner has signed: the script, and a tool `good`. For other tools a captured station tries what it can.
+fn signed(kind: DoorFile, sha256: Hash) -> Option<String> {
+    let of = |text: &str| super::sha256(text.as_bytes());
+    let signature = match kind {
+        DoorFile::SurveyScript => FileSignature::sign(kind, sha256, &owner()),
+        _ if sha256 == of("another tool") => FileSignature::sign(kind, of("good"), &owner()),
+        _ if sha256 == of(SCRIPT) => FileSignature::sign(DoorFile::SurveyScript, sha256, &owner()),
+        _ if sha256 == of("thief") => FileSignature::sign(kind, sha256, &SigningKey::from_bytes(&[71; 32])),
+        _ if sha256 == of("good") => FileSignature::sign(kind, sha256, &owner()),
+        _ if sha256 == of("long") => return Some("-".repeat(2000)),
+        _ => return None,
+    };
+    Some(signature.to_string())
+}
+
 #[tokio::test]
 async fn what_the_owner_has_not_signed_is_not_taken() {
     let door = open(limits()).await;
-    let root = PublicKey::of(&SigningKey::from_bytes(&[OWNER; 32])).root_hash();
-    let (script, signature) = door.client.get_signed("/survey.sh", root).await.unwrap();
-    assert_eq!(script, SCRIPT);
-    assert_eq!(signature.signer().root_hash(), root);
-    let said = door.client.get_signed("/install-tool", root).await.unwrap_err().to_string();
-    assert!(said.contains("is not the owner's (it is signed by 12D3Koo"), "{said}");
-    let said = door.client.get_signed("/survey.sh", Hash([1; 32])).await.unwrap_err().to_string();
+    let root = PublicKey::of(&owner()).root_hash();
+    let (script, signature) = door.client.get_signed(DoorFile::SurveyScript, root).await.unwrap();
+    assert_eq!((script.as_ref(), signature.signer().root_hash()), (SCRIPT.as_bytes(), root));
+    let said = door.client.get_signed(DoorFile::SurveyScript, Hash([1; 32])).await.unwrap_err().to_string();
     assert!(said.contains("do not run it"), "{said}");
+    let tool = door.home.path().join("tool");
     // An upgrade puts another tool in its place while the station runs.
-    std::fs::write(door.home.path().join("tool"), "another").unwrap();
-    let thief = PublicKey::of(&SigningKey::from_bytes(&[OWNER + 1; 32])).root_hash();
-    let (tool, _) = door.client.get_signed("/install-tool", thief).await.unwrap();
-    assert_eq!(tool, "another", "the signature is of the file as it is now");
+    for (content, words) in [
+        ("another tool", "the file is another than the one that was signed"),
+        (SCRIPT, "it was made for another purpose"),
+        ("thief", "it is signed by 12D3Koo"),
+        ("long", "cannot be read"),
+        ("unsigned", "the owner has not signed the install tool"),
+    ] {
+        std::fs::write(&tool, content).unwrap();
+        let said = door.client.get_signed(DoorFile::InstallTool, root).await.unwrap_err().to_string();
+        assert!(said.contains(words), "{content}: {said}");
+    }
+    std::fs::write(&tool, "good").unwrap();
+    assert_eq!(door.client.get_signed(DoorFile::InstallTool, root).await.unwrap().0, "good");
+    std::fs::remove_file(&tool).unwrap();
+    let said = door.client.get_signed(DoorFile::InstallTool, root).await.unwrap_err().to_string();
+    assert!(said.contains("the station cannot read its install tool: No such file"), "{said}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use branchline_protocol::{
     catalogue::{Catalogue, DocumentMemory, SitePolicy},
-    charter::{Authority, Membership, NodeAddresses, Release, Revocations, Role, Signed},
+    charter::{Authority, DoorFile, Membership, NodeAddresses, Release, Revocations, Role, Signed},
     ids::{DocumentHash, Hash, NodeId, SiteName},
     rates::BandwidthRules,
     refusal::{Refusal, RefusalKind},
@@ -248,12 +248,14 @@ impl Documents {
     }
 
     /// The owner's signature over a file that the public door of `site` gives away, where the newest release has one.
-    pub fn signature_of(&self, site: &SiteName, sha256: Hash) -> Option<String> {
-        self.look(|state| {
+    pub fn signature_of(&self, site: &SiteName, kind: DoorFile, sha256: Hash) -> Option<String> {
+        let known = |state: &State| {
             let site = state.sites.get(site)?;
-            let release = site.release.as_ref()?.verify(site.authority.root()).ok()?;
-            release.signature_of(sha256).map(str::to_owned)
-        })
+            Some((site.release.clone()?, site.authority.root()))
+        };
+        // Strangers ask for it: what costs time is done without the lock.
+        let (signed, owner) = self.look(known)?;
+        signed.verify(owner).ok()?.signature_of(kind, sha256).map(str::to_owned)
     }
 
     /// Adds a site, or takes what is newer where it is known already.

@@ -186,7 +186,7 @@ async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver
         survey_script: script.text.into(),
         signatures: signatures.into(),
         install_tool: Arc::new(InstallTool::new(tool)),
-        owner_signatures: Arc::new(move |sha256| documents.signature_of(&site, sha256)),
+        owner_signatures: Arc::new(move |kind, sha256| documents.signature_of(&site, kind, sha256)),
     };
     Door::open(charter.station.door, &certificate, files, ConnectionLimits::default()).await
 }

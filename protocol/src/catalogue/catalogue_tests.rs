@@ -4,8 +4,8 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::{
     charter::{
-        Charter, FileSignature, HeadquartersSeat, Keys, NodeAddresses, PublicKey, Release, ReleasedFile, Signed,
-        SiteLimits, SitePolicies, StationSeat,
+        Charter, DoorFile, FileSignature, HeadquartersSeat, Keys, NodeAddresses, PublicKey, Release, ReleasedFile,
+        Signed, SiteLimits, SitePolicies, StationSeat,
     },
     ids::{Hash, ImageId, NodeId, PackId},
     limits::RELEASED_FILES_MAX,
@@ -223,8 +223,8 @@ fn bandwidth_rules_are_the_administrators_and_never_go_back() {
 fn a_release_is_the_owners_and_never_goes_back() {
     let (charter, now, owner) = (charter(), UnixSeconds(1000), key(100));
     let file = |seed| {
-        let signature = FileSignature::sign(Hash([1; 32]), &key(seed)).to_string();
-        ReleasedFile { name: "tool".into(), sha256: Hash([1; 32]), signature }
+        let signature = FileSignature::sign(DoorFile::InstallTool, Hash([1; 32]), &key(seed)).to_string();
+        ReleasedFile { kind: DoorFile::InstallTool, name: "tool".into(), sha256: Hash([1; 32]), signature }
     };
     let release = |version, files| Release { site: charter.site.clone(), version, files };
     let mut memory = DocumentMemory::default();
@@ -233,8 +233,9 @@ fn a_release_is_the_owners_and_never_goes_back() {
         taken.map_err(|refusal| refusal.kind)
     };
     let taken = take(&release(5, vec![file(100)]), 100).unwrap();
-    assert_eq!(taken.signature_of(Hash([1; 32])), Some(file(100).signature.as_str()));
-    assert_eq!(taken.signature_of(Hash([2; 32])), None);
+    assert_eq!(taken.signature_of(DoorFile::InstallTool, Hash([1; 32])), Some(file(100).signature.as_str()));
+    assert_eq!(taken.signature_of(DoorFile::SurveyScript, Hash([1; 32])), None);
+    assert_eq!(taken.signature_of(DoorFile::InstallTool, Hash([2; 32])), None);
     assert_eq!(take(&release(6, vec![file(100)]), 101), Err(RefusalKind::BadSignature), "not the catalogue's key");
     assert_eq!(take(&release(4, vec![file(100)]), 100), Err(RefusalKind::Stale));
     assert_eq!(take(&release(5, vec![]), 100), Err(RefusalKind::Stale), "another content under the same version");
@@ -243,6 +244,8 @@ fn a_release_is_the_owners_and_never_goes_back() {
     assert_eq!(take(&release(7, vec![file(101)]), 100), Err(RefusalKind::Malformed), "a file of another signer");
     let mistaken = ReleasedFile { sha256: Hash([2; 32]), ..file(100) };
     assert_eq!(take(&release(7, vec![mistaken]), 100), Err(RefusalKind::Malformed), "another file");
+    let script = ReleasedFile { kind: DoorFile::SurveyScript, ..file(100) };
+    assert_eq!(take(&release(7, vec![script]), 100), Err(RefusalKind::Malformed), "a tool for a script");
     assert_eq!(take(&release(7, vec![file(100); RELEASED_FILES_MAX + 1]), 100), Err(RefusalKind::Malformed));
     assert_eq!(memory.release().map(|(version, _)| version), Some(5), "what is refused leaves no trace");
 }

@@ -6,15 +6,55 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, Signer, SigningKey};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::signed::PublicKey;
-use crate::ids::{Hash, NodeId};
+use crate::{
+    ids::{Hash, NodeId},
+    limits::FILE_SIGNATURE_TEXT_BYTES_MAX,
+};
 
-/// What the signatures are for, as `ssh-keygen -n` wants it said: a key that signs elsewhere too signs nothing for the door.
-pub const FILE_SIGNATURE_NAMESPACE: &str = "branchline-door";
-/// Longest text of a signature in bytes; ours have 300.
-pub const FILE_SIGNATURE_TEXT_BYTES_MAX: usize = 1024;
+/// What the public door gives away under the owner's signature. A signature over one is none over the other, so that
+/// nobody is given a script for a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DoorFile {
+    /// The install tool: the binary.
+    InstallTool,
+    /// The survey script.
+    SurveyScript,
+}
+
+impl DoorFile {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::InstallTool, Self::SurveyScript];
+
+    /// What a signature is for, as `ssh-keygen -n` wants it said.
+    pub fn namespace(self) -> &'static str {
+        match self {
+            Self::InstallTool => "branchline-install-tool",
+            Self::SurveyScript => "branchline-survey-script",
+        }
+    }
+
+    /// Its path at the door; the signature's is this one and `.sig`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::InstallTool => "/install-tool",
+            Self::SurveyScript => "/survey.sh",
+        }
+    }
+}
+
+impl fmt::Display for DoorFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InstallTool => "install tool",
+            Self::SurveyScript => "survey script",
+        })
+    }
+}
 
 const MAGIC: &[u8; 6] = b"SSHSIG";
 const VERSION: u32 = 1;
@@ -39,14 +79,15 @@ pub enum FileSignatureError {
 /// A signature over a file's SHA-256, and who made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSignature {
+    kind: DoorFile,
     signer: PublicKey,
     signature: [u8; 64],
 }
 
 impl FileSignature {
     /// Signs the file with this SHA-256.
-    pub fn sign(sha256: Hash, key: &SigningKey) -> Self {
-        Self { signer: PublicKey::of(key), signature: key.sign(&message(sha256)).to_bytes() }
+    pub fn sign(kind: DoorFile, sha256: Hash, key: &SigningKey) -> Self {
+        Self { kind, signer: PublicKey::of(key), signature: key.sign(&message(kind, sha256)).to_bytes() }
     }
 
     /// Whose signature it says it is; true only where [`FileSignature::verify`] has said so.
@@ -54,14 +95,17 @@ impl FileSignature {
         self.signer
     }
 
-    /// Whether the signer signed the file with this SHA-256.
+    /// Whether the signer signed the file with this SHA-256, as what it is.
     ///
     /// # Errors
     /// It did not.
-    pub fn verify(&self, sha256: Hash) -> Result<(), FileSignatureError> {
+    pub fn verify(&self, kind: DoorFile, sha256: Hash) -> Result<(), FileSignatureError> {
+        if kind != self.kind {
+            return Err(FileSignatureError::Form("it was made for another purpose"));
+        }
         let key = self.signer.0.verifying_key().ok_or(FileSignatureError::Invalid)?;
         let signature = Signature::from_bytes(&self.signature);
-        key.verify_strict(&message(sha256), &signature).map_err(|_| FileSignatureError::Invalid)
+        key.verify_strict(&message(kind, sha256), &signature).map_err(|_| FileSignatureError::Invalid)
     }
 }
 
@@ -78,7 +122,7 @@ impl fmt::Display for FileSignature {
         blob.extend(VERSION.to_be_bytes());
         let signature = [encoded(KEY_KIND), encoded(&self.signature)].concat();
         let key = encoded_key(self.signer);
-        for part in [&key[..], FILE_SIGNATURE_NAMESPACE.as_bytes(), b"", DIGEST, &signature] {
+        for part in [&key[..], self.kind.namespace().as_bytes(), b"", DIGEST, &signature] {
             blob.extend(encoded(part));
         }
         f.write_str(BEGIN)?;
@@ -104,7 +148,10 @@ impl FromStr for FileSignature {
         let rest = blob.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&VERSION.to_be_bytes()));
         let mut parts = Parts(rest.ok_or(form("it is of another version"))?);
         let mut key = Parts(parts.next()?);
-        if parts.next()? != FILE_SIGNATURE_NAMESPACE.as_bytes() || !parts.next()?.is_empty() {
+        let namespace = parts.next()?;
+        let kind = DoorFile::ALL.into_iter().find(|kind| kind.namespace().as_bytes() == namespace);
+        let kind = kind.ok_or(form("it was made for another purpose"))?;
+        if !parts.next()?.is_empty() {
             return Err(form("it was made for another purpose"));
         }
         if parts.next()? != DIGEST {
@@ -119,14 +166,14 @@ impl FromStr for FileSignature {
         if [parts, key, signature].iter().any(|parts| !parts.0.is_empty()) {
             return Err(form("something follows it"));
         }
-        Ok(Self { signer: PublicKey(NodeId(signer)), signature: bytes })
+        Ok(Self { kind, signer: PublicKey(NodeId(signer)), signature: bytes })
     }
 }
 
 /// What is signed: the digest with its purpose, so that it is good for no other.
-fn message(sha256: Hash) -> Vec<u8> {
+fn message(kind: DoorFile, sha256: Hash) -> Vec<u8> {
     let mut message = MAGIC.to_vec();
-    for part in [FILE_SIGNATURE_NAMESPACE.as_bytes(), b"", DIGEST, &sha256.0] {
+    for part in [kind.namespace().as_bytes(), b"", DIGEST, &sha256.0] {
         message.extend(encoded(part));
     }
     message
@@ -162,18 +209,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const TOOL: DoorFile = DoorFile::InstallTool;
+
     fn signature() -> FileSignature {
-        FileSignature::sign(Hash([7; 32]), &SigningKey::from_bytes(&[3; 32]))
+        FileSignature::sign(TOOL, Hash([7; 32]), &SigningKey::from_bytes(&[3; 32]))
     }
 
     #[test]
     fn a_signature_holds_for_its_file_and_no_other() {
         let read: FileSignature = signature().to_string().parse().unwrap();
         assert_eq!(read, signature());
-        assert_eq!(read.verify(Hash([7; 32])), Ok(()));
-        assert_eq!(read.verify(Hash([8; 32])), Err(FileSignatureError::Invalid));
+        assert_eq!(read.verify(TOOL, Hash([7; 32])), Ok(()));
+        assert!(read.verify(DoorFile::SurveyScript, Hash([7; 32])).is_err(), "a tool is no script");
+        assert_eq!(read.verify(TOOL, Hash([8; 32])), Err(FileSignatureError::Invalid));
         let of_another = FileSignature { signer: PublicKey::of(&SigningKey::from_bytes(&[4; 32])), ..read };
-        assert_eq!(of_another.verify(Hash([7; 32])), Err(FileSignatureError::Invalid));
+        assert_eq!(of_another.verify(TOOL, Hash([7; 32])), Err(FileSignatureError::Invalid));
     }
 
     #[test]
@@ -193,14 +243,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_change_goes_unseen(at in 0_usize..300, to in any::<u8>()) {
+        fn no_change_goes_unseen(at in 0_usize..1000, to in any::<u8>()) {
             let mut text = signature().to_string().into_bytes();
             let at = at % text.len();
             prop_assume!(text[at] != to);
             text[at] = to;
             let Ok(text) = String::from_utf8(text) else { return Ok(()) };
             // Where a line ends says nothing; whatever else is changed makes it another signature, or none.
-            prop_assert!(text.parse::<FileSignature>().map_or(true, |read| read == signature() || read.verify(Hash([7; 32])).is_err()));
+            prop_assert!(text.parse::<FileSignature>().map_or(true, |read| read == signature() || read.verify(TOOL, Hash([7; 32])).is_err()));
         }
 
         #[test]

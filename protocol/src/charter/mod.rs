@@ -20,7 +20,7 @@ mod warrant;
 
 pub use approval::{Approval, Decision};
 pub use authority::{Authority, Role};
-pub use file_signature::{FILE_SIGNATURE_NAMESPACE, FILE_SIGNATURE_TEXT_BYTES_MAX, FileSignature, FileSignatureError};
+pub use file_signature::{DoorFile, FileSignature, FileSignatureError};
 pub use grant::{AddressBatch, AddressGrant, ProbeResult, TriedPort};
 pub use lease::Lease;
 pub use membership::{Membership, Revocations};

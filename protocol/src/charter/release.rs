@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    file_signature::{FileSignature, FileSignatureError},
+    file_signature::{DoorFile, FileSignature, FileSignatureError},
     signed::{Document, PublicKey},
 };
 use crate::{
@@ -29,7 +29,9 @@ pub struct Release {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasedFile {
-    /// What it is, for people.
+    /// What it is.
+    pub kind: DoorFile,
+    /// Which one, for people.
     pub name: String,
     /// SHA-256 of its bytes.
     pub sha256: Hash,
@@ -83,8 +85,8 @@ impl Release {
     }
 
     /// The owner's signature over the file with this SHA-256, where the release names it.
-    pub fn signature_of(&self, sha256: Hash) -> Option<&str> {
-        self.files.iter().find(|file| file.sha256 == sha256).map(|file| file.signature.as_str())
+    pub fn signature_of(&self, kind: DoorFile, sha256: Hash) -> Option<&str> {
+        self.files.iter().find(|file| file.kind == kind && file.sha256 == sha256).map(|file| file.signature.as_str())
     }
 }
 
@@ -96,6 +98,6 @@ impl ReleasedFile {
         if signature.signer() != owner {
             return Err(ReleaseError::WrongSigner { name: name(), found: signature.signer() });
         }
-        signature.verify(self.sha256).map_err(failed)
+        signature.verify(self.kind, self.sha256).map_err(failed)
     }
 }

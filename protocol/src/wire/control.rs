@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Versions of the control protocol that this build speaks: lowest and highest.
-pub const CONTROL_VERSIONS: (u16, u16) = (2, 2);
+pub const CONTROL_VERSIONS: (u16, u16) = (1, 1);
 
 /// Which documents a node holds. The hello carries it, on contact and again after every change, so that the newer one
 /// travels (anti-entropy).
