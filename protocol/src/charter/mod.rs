@@ -29,7 +29,7 @@ pub use sealed::{SealError, Sealed};
 pub use signed::{Document, PublicKey, SignatureError, Signed};
 pub use site::{
     Charter, CharterError, DeniedAction, HeadquartersSeat, Keys, NodeAddresses, Prefix, SiteLimits, SitePolicies,
-    StationSeat,
+    StationSeat, UnverifiedAction,
 };
 pub use token::{BeginRequest, JoinToken, TokenError};
 pub use warrant::Warrant;

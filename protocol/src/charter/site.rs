@@ -157,6 +157,17 @@ pub enum DeniedAction {
     Uninstall,
 }
 
+/// What happens to an agent that was installed and could not be verified (R95).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnverifiedAction {
+    /// The agent stays as it is, unmapped, and a person decides.
+    #[default]
+    Hold,
+    /// The agent is removed and the session ends. An update is held all the same: what it replaced is gone.
+    RollBack,
+}
+
 /// Standing rules of the site that its owner signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -167,6 +178,8 @@ pub struct SitePolicies {
     pub approve_before_installation: bool,
     /// What a denial does to an installed agent.
     pub on_denied: DeniedAction,
+    /// What a failed verification does to an installed agent (R95).
+    pub on_unverified: UnverifiedAction,
     /// How long a released address rests before it may be mapped again, in seconds (R98).
     pub address_rest_seconds: u64,
     /// Whether sealed surveys may leave the site for headquarters (R8).
@@ -179,6 +192,7 @@ impl Default for SitePolicies {
             membership_life_seconds: 24 * 3600,
             approve_before_installation: false,
             on_denied: DeniedAction::Stop,
+            on_unverified: UnverifiedAction::Hold,
             address_rest_seconds: 3600,
             surveys_leave_site: false,
         }

@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use branchline_protocol::{
+    charter::UnverifiedAction,
     ids::{ImageId, NodeId, SessionId},
     machine::Deadline,
     session::{Directive, HostState, Order, Stage, WaitReason},
@@ -174,8 +175,14 @@ impl StationMachine {
         let probed = session.probed.as_ref().or(nothing_to_probe.then_some(&none));
         let faults: Vec<String> = session.checked.iter().chain(probed).flatten().cloned().collect();
         if !faults.is_empty() {
-            let reason =
-                format!("{}; the mapping was taken away, retry the session once it is mended", faults.join("; "));
+            let faults = faults.join("; ");
+            if self.setup.policies.on_unverified == UnverifiedAction::RollBack && !session.is_update {
+                let reason =
+                    format!("{faults}; the agent is removed, as the charter wants it of what cannot be verified");
+                let (stage, by) = (Stage::RolledBack, String::new());
+                return Some(StationEvent::Ended { at, session: id, stage, reason, by });
+            }
+            let reason = format!("{faults}; the mapping was taken away, retry the session once it is mended");
             return Some(StationEvent::VerificationFailed { at, session: id, reason });
         }
         (session.checked.is_some() && probed.is_some()).then_some(StationEvent::Verified { at, session: id })

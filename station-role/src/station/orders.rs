@@ -192,6 +192,8 @@ impl Session {
             (Stage::Complete, _) => self.completion(host).unwrap_or(Order::End { reason }),
             (Stage::Withdrawn, _) if !uninstalled => Order::Uninstall { reason },
             (Stage::Denied, DeniedAction::Uninstall) if touched && !uninstalled => Order::Uninstall { reason },
+            // What failed while it was installed has been put back already; this one was installed and not verified.
+            (Stage::RolledBack, _) if self.installed && touched && !uninstalled => Order::Uninstall { reason },
             (Stage::Denied, DeniedAction::Stop) | (Stage::Cancelled, _) if touched && !stopped => {
                 Order::Stop { reason }
             }

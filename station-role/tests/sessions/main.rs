@@ -8,5 +8,6 @@ mod random;
 mod rules;
 mod schedules;
 mod site;
+mod verification;
 mod withdrawal;
 mod world;

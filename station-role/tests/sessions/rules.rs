@@ -2,7 +2,6 @@
 use std::net::Ipv4Addr;
 
 use branchline_protocol::{
-    catalogue::UndeclaredRule,
     charter::{Approval, Decision, DeniedAction, JoinToken},
     ids::{DocumentHash, Epoch, Hash, ImageId, PlanHash, SessionId},
     machine::Journaled,
@@ -151,7 +150,7 @@ fn a_denied_host_is_marked_and_its_agent_treated_by_policy() {
 }
 
 /// The report of a session that ended without success is at the station, at headquarters and on the host (R85, R92).
-fn assert_has_its_report_everywhere(world: &World, host: u8) {
+pub(crate) fn assert_has_its_report_everywhere(world: &World, host: u8) {
     let id = world.current(host);
     let html = world.station.machine.session_html(id).expect("the station has a report").to_owned();
     assert!(matches!(&world.directives[&host].order, Order::Keep { report_html, .. } if *report_html == html));
@@ -182,42 +181,6 @@ fn policy_may_ask_before_the_installation() {
     assert!(world.installed.is_empty() && world.installing.is_empty());
     run_to(&mut world, 1, Stage::Complete);
     assert_eq!(world.installed.len(), 1);
-}
-
-#[test]
-fn a_failed_check_unmaps_and_holds_until_a_person_retries() {
-    let mut world = World::new(5, &[Fate::FailsItsCheck], 10);
-    run_to(&mut world, 1, Stage::Attention);
-    let id = world.current(1);
-    let view = world.station.machine.session(id).unwrap();
-    assert!(view.reason.contains("no answer at port 9100"), "{}", view.reason);
-    assert_eq!((view.mapped, view.verified, view.has_report), (None, false, false));
-    world.mended.insert(1);
-    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
-    run_to(&mut world, 1, Stage::Complete);
-    assert_eq!(world.station.machine.state().sessions[&id].attempt, 2);
-}
-
-#[test]
-fn an_undeclared_port_that_answers_unmaps_until_the_policy_only_reports_it() {
-    let mut world = World::new(8, &[Fate::Completes; 2], 10);
-    world.open.insert(1);
-    run_to(&mut world, 1, Stage::Attention);
-    run_to(&mut world, 2, Stage::Complete);
-    let id = world.current(1);
-    let view = world.station.machine.session(id).unwrap();
-    assert!(view.reason.starts_with("port 22 of 10.1.0.1 answers through the mapping"), "{}", view.reason);
-    assert!(view.reason.contains("pass only 9100/tcp to 10.1.0.1, or set `undeclared_ports"), "{}", view.reason);
-    assert_eq!((view.mapped, view.verified, view.has_report), (None, false, false));
-    world.undeclared_rule = UndeclaredRule::Report;
-    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
-    run_to(&mut world, 1, Stage::Complete);
-    let view = world.station.machine.session(id).unwrap();
-    assert!(view.mapped.is_some() && view.findings.len() == 1, "{view:?}");
-    let said = world.attentions.iter().filter(|text| **text == view.findings[0]).count();
-    assert_eq!(said, 1, "people are told: {:?}", world.attentions);
-    let other = world.station.machine.session(world.current(2)).unwrap();
-    assert!(other.findings.is_empty(), "{other:?}");
 }
 
 #[test]

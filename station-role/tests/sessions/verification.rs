@@ -1,0 +1,76 @@
+//! What follows where a check or a probe fails (R94, R95).
+use branchline_protocol::{
+    catalogue::UndeclaredRule,
+    charter::UnverifiedAction,
+    session::{HostState, Stage},
+};
+use branchline_station_role::station::StationInput;
+
+use super::{
+    rules::{assert_has_its_report_everywhere, run_to},
+    world::{Fate, World, node},
+};
+
+#[test]
+fn a_failed_check_unmaps_and_holds_until_a_person_retries() {
+    let mut world = World::new(5, &[Fate::FailsItsCheck], 10);
+    run_to(&mut world, 1, Stage::Attention);
+    let id = world.current(1);
+    let view = world.station.machine.session(id).unwrap();
+    assert!(view.reason.contains("no answer at port 9100"), "{}", view.reason);
+    assert_eq!((view.mapped, view.verified, view.has_report), (None, false, false));
+    world.mended.insert(1);
+    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
+    run_to(&mut world, 1, Stage::Complete);
+    assert_eq!(world.station.machine.state().sessions[&id].attempt, 2);
+}
+
+/// R95: hold or roll back, as the charter says. What an update replaced is gone, so an update is held.
+#[test]
+fn a_failed_check_rolls_back_where_the_charter_wants_it() {
+    let mut world = World::new(5, &[Fate::FailsItsCheck], 10);
+    world.setup.policies.on_unverified = UnverifiedAction::RollBack;
+    world.crash_station();
+    run_to(&mut world, 1, Stage::RolledBack);
+    world.run_until(100, |_| false);
+    let view = world.station.machine.session(world.current(1)).unwrap();
+    assert!(view.reason.contains("no answer at port 9100"), "{}", view.reason);
+    assert!(view.reason.contains("the agent is removed"), "{}", view.reason);
+    assert_eq!((view.mapped, view.verified), (None, false));
+    assert!(matches!(view.host_state, HostState::Withdrawn { uninstalled: true }), "{:?}", view.host_state);
+    assert!(!world.station.machine.state().hosts[&node(1)].revoked, "it is a member as before");
+    assert_has_its_report_everywhere(&world, 1);
+
+    // Mended, it is installed and verified anew; an update of it that fails keeps its agent.
+    world.mended.insert(1);
+    let session = world.current(1);
+    world.tell_station(StationInput::Retry { session, by: "bea".into() });
+    run_to(&mut world, 1, Stage::Complete);
+    world.mended.remove(&1);
+    world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
+    run_to(&mut world, 1, Stage::Attention);
+    let view = world.station.machine.session(world.current(1)).unwrap();
+    assert!(matches!(view.host_state, HostState::Checked { .. }), "{:?}", view.host_state);
+}
+
+#[test]
+fn an_undeclared_port_that_answers_unmaps_until_the_policy_only_reports_it() {
+    let mut world = World::new(8, &[Fate::Completes; 2], 10);
+    world.open.insert(1);
+    run_to(&mut world, 1, Stage::Attention);
+    run_to(&mut world, 2, Stage::Complete);
+    let id = world.current(1);
+    let view = world.station.machine.session(id).unwrap();
+    assert!(view.reason.starts_with("port 22 of 10.1.0.1 answers through the mapping"), "{}", view.reason);
+    assert!(view.reason.contains("pass only 9100/tcp to 10.1.0.1, or set `undeclared_ports"), "{}", view.reason);
+    assert_eq!((view.mapped, view.verified, view.has_report), (None, false, false));
+    world.undeclared_rule = UndeclaredRule::Report;
+    world.tell_station(StationInput::Retry { session: id, by: "bea".into() });
+    run_to(&mut world, 1, Stage::Complete);
+    let view = world.station.machine.session(id).unwrap();
+    assert!(view.mapped.is_some() && view.findings.len() == 1, "{view:?}");
+    let said = world.attentions.iter().filter(|text| **text == view.findings[0]).count();
+    assert_eq!(said, 1, "people are told: {:?}", world.attentions);
+    let other = world.station.machine.session(world.current(2)).unwrap();
+    assert!(other.findings.is_empty(), "{other:?}");
+}
