@@ -31,6 +31,7 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
 
     let (mut longest_queue, mut slots_seen) = (0, BTreeSet::new());
     let (mut seen_at_station, mut seen_at_host) = (false, false);
+    let mut preferred = None;
     let limit = Instant::now() + Duration::from_secs(180);
     loop {
         let sessions = site.sessions("station")?;
@@ -41,6 +42,11 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
         places.sort_unstable();
         ensure!(places.iter().copied().eq(1..=places.len()), "places in the queue: {places:?}\n{sessions:#?}");
         longest_queue = longest_queue.max(places.len());
+        let last = sessions.iter().find(|session| preferred.is_none() && session.place == Some(HOSTS.len() - 1));
+        if let Some(last) = last {
+            prefer(&site, &last.host_name)?;
+            preferred = Some(last.host_name.clone());
+        }
         if let [session] = at_work[..] {
             let host = &session.host_name;
             seen_at_station |= shows_the_first_step(&history_of(&site, "station", host)?);
@@ -52,7 +58,10 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
         ensure!(Instant::now() < limit, "not all are complete: {sessions:#?}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    println!("the queue was up to {longest_queue} long");
+    println!("the queue was up to {longest_queue} long; {preferred:?} was preferred when it was last");
+    let preferred = preferred.context("nobody was last of three")?;
+    let late = site.node_json::<Value>("station", &["sessions", "prioritise", &preferred, "1"]).unwrap_err();
+    ensure!(format!("{late:#}").contains("has ended already: Complete"), "{late:#}");
     ensure!(longest_queue == HOSTS.len() - 1, "three of four wait where one slot is there, not {longest_queue}");
     ensure!(slots_seen.iter().eq(["install", "verify"]), "slots for {slots_seen:?} only");
     ensure!(seen_at_station, "at the station no host showed its first step before its second");
@@ -64,6 +73,15 @@ fn lab_queue_works_on_one_host_at_a_time() -> Result<()> {
             ensure!(first.context("no first step")? < second.context("no second step")?, "{host} at {at}: {history}");
         }
     }
+    Ok(())
+}
+
+/// Puts a host that is last in the queue before the others (R22): now it is first, or at work already.
+fn prefer(site: &Site, host: &str) -> Result<()> {
+    site.node_json::<Value>("station", &["sessions", "prioritise", host, "7"])?;
+    let sessions = site.sessions("station")?;
+    let it = sessions.iter().find(|session| session.host_name == host).context("it has gone")?;
+    ensure!(it.place == Some(1) || it.slot.is_some(), "{host} is preferred, and others are before it: {sessions:#?}");
     Ok(())
 }
 

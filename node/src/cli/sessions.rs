@@ -32,6 +32,13 @@ enum Command {
         /// The host
         host: HostSelector,
     },
+    /// Put a host before others that wait for a slot, or behind them
+    Prioritise {
+        /// The host
+        host: HostSelector,
+        /// Higher goes first; every host has 0 at first, and those of one priority go in the order in which they came
+        priority: u32,
+    },
     /// Go on with a session that waits for a person, or start an ended one again
     Retry {
         /// The host
@@ -69,6 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Watch => return watch(&args.node.home, args.node.json),
         Command::Show { host } => NodeCommand::Session(host),
         Command::Cancel { host } => NodeCommand::Cancel { host, by },
+        Command::Prioritise { host, priority } => NodeCommand::Prioritise { host, priority },
         Command::Retry { host } => NodeCommand::Retry { host, by },
         Command::Update { host } => NodeCommand::Update { host, by },
         Command::Withdraw { host } => NodeCommand::Withdraw { host, by },

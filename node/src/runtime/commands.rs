@@ -67,6 +67,9 @@ async fn answer(node: &Arc<Node>, command: NodeCommand) -> Result<Value> {
         NodeCommand::Retry { host, by } => {
             steer(node, &host, Steering::Retry, |session| StationInput::Retry { session, by }).await
         }
+        NodeCommand::Prioritise { host, priority } => {
+            steer(node, &host, Steering::Prioritise, |session| StationInput::Prioritise { session, priority }).await
+        }
         NodeCommand::Update { host, by } => {
             let input = |session: SessionId| StationInput::NewGeneration { node: session.node, by };
             steer(node, &host, Steering::Update, input).await
@@ -325,6 +328,7 @@ async fn steer(
         Steering::Cancel => "cancelled",
         Steering::Retry => "tried again",
         Steering::Update => "updated",
+        Steering::Prioritise => "has its place in the queue by that",
         Steering::Withdraw => "is being withdrawn",
     };
     station.handle.input(SiteInput::Station(input(session))).await;

@@ -84,6 +84,13 @@ pub enum NodeCommand {
         /// Who.
         by: String,
     },
+    /// Put a host before others in the queue (station).
+    Prioritise {
+        /// Which.
+        host: HostSelector,
+        /// Higher goes first; 0 is what every host has at first.
+        priority: u32,
+    },
     /// Go on after a person has dealt with it (station).
     Retry {
         /// Which.

@@ -12,6 +12,8 @@ pub enum Steering {
     Retry,
     /// Install what the newest documents say.
     Update,
+    /// Put it before others in the queue, or behind them.
+    Prioritise,
     /// Take the host out.
     Withdraw,
 }
@@ -27,16 +29,18 @@ impl StationMachine {
         if end == Some(Stage::Withdrawn) {
             return Some(format!("{} is withdrawn; it comes back by joining anew", host.host_name));
         }
-        if current != session && matches!(steering, Steering::Cancel | Steering::Retry) {
+        if current != session && matches!(steering, Steering::Cancel | Steering::Retry | Steering::Prioritise) {
             return Some(format!("generation {} is over; the host is at {}", session.generation, current.generation));
         }
         let needs_person = found.attention.is_some() || host.suspect.is_some() || !host.warnings.is_empty();
         match (steering, end) {
-            (Steering::Withdraw, _) | (Steering::Cancel, None) => None,
+            (Steering::Withdraw, _) | (Steering::Cancel | Steering::Prioritise, None) => None,
             (Steering::Cancel, Some(Stage::Complete)) => {
                 Some("its session is complete; `branchline sessions withdraw` takes the host out".to_owned())
             }
-            (Steering::Cancel, Some(end)) => Some(format!("its session has ended already: {end:?}")),
+            (Steering::Cancel | Steering::Prioritise, Some(end)) => {
+                Some(format!("its session has ended already: {end:?}"))
+            }
             (Steering::Retry, _) if needs_person => None,
             (Steering::Retry, Some(Stage::Complete)) => Some(
                 "its session is complete; `branchline sessions update` installs what the catalogue says now".into(),
