@@ -295,6 +295,13 @@ pub fn roll_back(
             events.push(EventBody::StepEnded { step: *step, outcome: StepOutcome::Undone });
         }
     }
+    for (step, undo) in &undos {
+        let mut note = |text: &str| events.push(EventBody::Output { step: *step, text: text.to_owned() });
+        if let Err(fault) = undo.start_anew(host, &mut note) {
+            note(&fault);
+            all_back = false;
+        }
+    }
     if !matches!(journaled, Err(JournalError::Stopped(_))) {
         journaled = journal.append(vec![Entry::RolledBack]);
     }

@@ -169,6 +169,14 @@ pub fn systemd_restore(unit: &str, active: bool, enabled: bool, output: &mut dyn
     Ok(())
 }
 
+/// Starts a unit anew.
+///
+/// # Errors
+/// systemd refuses.
+pub fn systemd_restart(unit: &str, output: &mut dyn FnMut(&str)) -> Result<(), ExecError> {
+    systemctl(&["restart", unit], output)
+}
+
 /// Whether the service runs, its process where that is known, and its restarts.
 pub fn status(host: &Host, name: &str) -> super::socket::ServiceStatus {
     if has_systemd(host) {

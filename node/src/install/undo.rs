@@ -177,6 +177,25 @@ impl Undo {
             }
         }
     }
+
+    /// Starts anew what [`Undo::apply`] has started again: it ran before this act, and came back before its files did.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_anew(&self, host: &Host, note: &mut dyn FnMut(&str)) -> Result<(), String> {
+        match self {
+            Self::Supervised { name, previous: Some(previous) } => {
+                let supervisor = host.supervisor();
+                let stopped = supervisor.put_back(name, None);
+                let started = stopped.and_then(|()| supervisor.put_back(name, Some(ServiceRecord::clone(previous))));
+                started.map_err(|error| error.to_string())
+            }
+            Self::SystemdUnit { unit, active: true, .. } => {
+                service::systemd_restart(unit, note).map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Records what is at `path` (from the root), with a backup where it is a file, so that [`Undo::Path`] can put it back.

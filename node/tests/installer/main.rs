@@ -9,3 +9,4 @@ mod recovery;
 mod required;
 mod support;
 mod trust;
+mod updates;

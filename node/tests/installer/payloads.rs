@@ -9,7 +9,7 @@ use super::{
     support::{Site, agent_definition, agent_tar, failure, output},
 };
 
-fn get(port: u16, path: &str) -> String {
+pub fn get(port: u16, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
@@ -91,7 +91,7 @@ fn a_failing_step_is_rolled_back() {
 
 /// Builds a tiny Debian package in the form in which it travels: with its members decompressed. `None` where the tools
 /// or the rights are missing.
-fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
+pub fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
     if !rustix::process::geteuid().is_root() || Command::new("dpkg-deb").arg("--version").output().is_err() {
         required::skip("real packages", "they need root and dpkg-deb");
         return None;
@@ -125,7 +125,7 @@ fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option
     Some(raw)
 }
 
-const TINY: &str = r#"
+pub const TINY: &str = r#"
 name = "tiny"
 version = "1"
 architectures = ["all"]

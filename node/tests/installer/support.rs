@@ -35,7 +35,7 @@ pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn node(seed: u8) -> NodeId {
+pub fn node(seed: u8) -> NodeId {
     PublicKey::of(&key(seed)).0
 }
 
@@ -160,6 +160,11 @@ impl Site {
 
     /// An order for one package of this definition and payload, with everything signed as it must be.
     pub fn order(&self, version: u64, definition: &str, payload: &[u8]) -> InstallOrder {
+        self.order_for(node(7), version, definition, payload)
+    }
+
+    /// The same for another host.
+    pub fn order_for(&self, node: NodeId, version: u64, definition: &str, payload: &[u8]) -> InstallOrder {
         let definition = PackageDefinition::from_toml(definition).unwrap();
         let name = format!("{}.payload", definition.name);
         let mut frames = Vec::new();
@@ -182,9 +187,9 @@ impl Site {
         let signed_policy = Signed::sign(&policy, &key(ADMINISTRATOR));
         let descriptor = fixtures::plain_host();
         let (catalogue_hash, policy_hash) = (signed_catalogue.hash(), signed_policy.hash());
-        let plan = select(node(7), &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash)).unwrap();
+        let plan = select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash)).unwrap();
         InstallOrder {
-            node: node(7),
+            node,
             charter: Signed::sign(&charter(1), &key(OWNER)),
             catalogue: signed_catalogue,
             policy: signed_policy,

@@ -1,7 +1,7 @@
 //! A captured station, with its keys in the tester's hands, and what the installer says to it (R87, R122).
 use std::fs;
 
-use branchline::install::{InstallerOutcome, InstallerRequest};
+use branchline::install::{InstallOrder, InstallerOutcome, InstallerRequest};
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
     charter::{PublicKey, Signed},
@@ -9,7 +9,8 @@ use branchline_protocol::{
 };
 
 use super::support::{
-    ADMINISTRATOR, CATALOGUE, OWNER, STATION, Site, agent_definition, agent_tar, charter, failure, key, refusal, tar,
+    ADMINISTRATOR, CATALOGUE, OWNER, STATION, Site, agent_definition, agent_tar, charter, failure, key, node, refusal,
+    tar,
 };
 
 #[test]
@@ -47,6 +48,23 @@ fn what_is_not_signed_as_it_must_be_is_refused_with_its_reason() {
     let (_, outcome) = site.install(&site.order(4, &agent_definition(site.port, "", ""), &agent_tar()));
     assert!(refusal(&outcome).contains("is older than version 5"), "{outcome:?}");
     assert_eq!(site.tree(), before);
+}
+
+/// R63: each plan is one host's own, and names it.
+#[test]
+fn what_was_planned_for_another_host_is_refused() {
+    let mut site = Site::new();
+    site.start(&[]);
+    let own = site.order(1, &agent_definition(site.port, "", ""), &agent_tar());
+    let (events, outcome) = site.install(&own);
+    assert!(matches!(outcome, InstallerOutcome::Installed(_)), "{events:#?}");
+    let installed = site.tree();
+    let of_another = site.order_for(node(8), 2, &agent_definition(site.port, "", ""), &agent_tar());
+    assert!(refusal(&site.install(&of_another).1).contains("but this host is"));
+    // The same under this host's name.
+    let renamed = InstallOrder { node: own.node, ..of_another };
+    assert!(refusal(&site.install(&renamed).1).contains("nothing is done"));
+    assert_eq!(site.tree(), installed);
 }
 
 #[test]
