@@ -3,24 +3,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use branchline::install::is_exception;
 use branchline_protocol::charter::{JoinToken, PublicKey, Signed};
 use branchline_tests::site::{Session, Site, SiteOptions};
 use branchline_tests::{payload, return_without_lab};
 use ed25519_dalek::SigningKey;
 
-/// Where the product itself keeps what it does, and what every package operation of Debian leaves: logs, and copies of
-/// dpkg's own lists.
-const OWN: [&str; 7] = [
+/// Where the product itself keeps what it does. What else is not put back, the book lists (`is_exception`).
+const OWN: [&str; 3] = [
     "/var/lib/branchline",
     "/run/branchline",
-    "/var/log/",
-    "/var/cache/",
-    "/var/lib/dpkg/status-old",
-    "/var/lib/dpkg/diversions-old",
-    "/var/lib/dpkg/statoverride-old",
+    // dpkg may go on to list a package that was there as `not-installed`; `is_put_back` asks dpkg itself.
+    "/var/lib/dpkg/status",
 ];
+/// What is no disk of the host.
+const NO_DISK: [&str; 4] = ["/proc", "/sys", "/dev", "/tmp"];
 
 #[test]
 fn lab_bad_input() -> Result<()> {
@@ -91,16 +91,25 @@ fn tokens(site: &Site) -> Result<()> {
     is_not_let_in(site, "a used token", "host4", &token, words)
 }
 
-/// Every file, directory and link of a host, without what is the product's own.
+/// Every path of a host with its kind, mode, owner and content, without what is the product's own or never put back.
 fn files(site: &Site, host: &str) -> Result<BTreeSet<String>> {
-    let said = site.lab().check(
-        host,
-        &[
-            "find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev", "-o", "-path", "/tmp",
-            ")", "-prune", "-o", "-print",
-        ],
-    )?;
-    Ok(said.lines().filter(|path| !OWN.iter().any(|own| path.starts_with(own))).map(str::to_owned).collect())
+    let mut find = vec!["find", "/", "("];
+    for path in NO_DISK {
+        find.extend(["-path", path, "-o"]);
+    }
+    find.extend(["-false", ")", "-prune", "-o"]);
+    let kinds = site.lab().check(host, &[&find[..], &["-printf", "%p\\t%y %m %U:%G %l\\n"]].concat())?;
+    let hashes = site.lab().check(host, &[&find[..], &["-type", "f", "-exec", "sha256sum", "{}", "+"]].concat())?;
+    let kinds = kinds.lines().filter_map(|line| line.split_once('\t'));
+    let contents = hashes.lines().filter_map(|line| line.split_once("  ").map(|(hash, path)| (path, hash)));
+    let is_judged = |path: &str| !is_exception(Path::new(path)) && !OWN.iter().any(|own| path.starts_with(own));
+    let found: BTreeSet<String> = kinds
+        .chain(contents)
+        .filter(|(path, _)| is_judged(path))
+        .map(|(path, found)| format!("{path} {found}"))
+        .collect();
+    ensure!(found.len() > 1000, "{host} has {} paths only", found.len());
+    Ok(found)
 }
 
 /// The host is as it was before: no package is known to dpkg that was not, no file is there that was not, nothing runs.

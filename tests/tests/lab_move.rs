@@ -75,6 +75,11 @@ fn withdraw(site: &Site) -> Result<()> {
     site.wait_for(NEW_STATION, 60, "the host is withdrawn", |sessions| count_at(sessions, "withdrawn") == 1)?;
     let gone = || Ok(!site.lab().exec(WITHDRAWN, &["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9100"])?.status.success());
     site.wait_until(20, "the agent is gone", gone)?;
+    let package = ["dpkg-query", "-W", "-f", "${db:Status-Status}", "prometheus-node-exporter"];
+    site.wait_until(30, "dpkg knows the package no more", || {
+        let status = site.lab().exec(WITHDRAWN, &package)?.stdout;
+        Ok(status.is_empty() || status == b"not-installed")
+    })?;
     site.wait_until(30, "the target is gone", || {
         Ok(site.mirror()?.iter().all(|host| host.is_target == (host.host_name != WITHDRAWN)))
     })?;
