@@ -184,11 +184,8 @@ impl Undo {
     /// It cannot be started.
     pub fn start_anew(&self, host: &Host, note: &mut dyn FnMut(&str)) -> Result<(), String> {
         match self {
-            Self::Supervised { name, previous: Some(previous) } => {
-                let supervisor = host.supervisor();
-                let stopped = supervisor.put_back(name, None);
-                let started = stopped.and_then(|()| supervisor.put_back(name, Some(ServiceRecord::clone(previous))));
-                started.map_err(|error| error.to_string())
+            Self::Supervised { previous: Some(previous), .. } => {
+                host.supervisor().set(ServiceRecord::clone(previous)).map_err(|error| error.to_string())
             }
             Self::SystemdUnit { unit, active: true, .. } => {
                 service::systemd_restart(unit, note).map_err(|error| error.to_string())
