@@ -16,7 +16,7 @@ use ed25519_dalek::SigningKey;
 const OWN: [&str; 3] = [
     "/var/lib/branchline",
     "/run/branchline",
-    // dpkg may go on to list a package that was there as `not-installed`; `is_put_back` asks dpkg itself.
+    // dpkg writes it anew with every package; what it says is asked below.
     "/var/lib/dpkg/status",
 ];
 /// What is no disk of the host.
@@ -91,7 +91,8 @@ fn tokens(site: &Site) -> Result<()> {
     is_not_let_in(site, "a used token", "host4", &token, words)
 }
 
-/// Every path of a host with its kind, mode, owner and content, without what is the product's own or never put back.
+/// Every path of a host with its kind, mode, owner and content, without what is the product's own or never put back; and
+/// every package that dpkg knows.
 fn files(site: &Site, host: &str) -> Result<BTreeSet<String>> {
     let mut find = vec!["find", "/", "("];
     for path in NO_DISK {
@@ -103,9 +104,13 @@ fn files(site: &Site, host: &str) -> Result<BTreeSet<String>> {
     let kinds = kinds.lines().filter_map(|line| line.split_once('\t'));
     let contents = hashes.lines().filter_map(|line| line.split_once("  ").map(|(hash, path)| (path, hash)));
     let is_judged = |path: &str| !is_exception(Path::new(path)) && !OWN.iter().any(|own| path.starts_with(own));
+    let packages =
+        site.lab().check(host, &["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n"])?;
+    let packages = packages.lines().filter(|line| !line.ends_with(" not-installed")).map(|line| ("dpkg:", line));
     let found: BTreeSet<String> = kinds
         .chain(contents)
         .filter(|(path, _)| is_judged(path))
+        .chain(packages)
         .map(|(path, found)| format!("{path} {found}"))
         .collect();
     ensure!(found.len() > 1000, "{host} has {} paths only", found.len());
