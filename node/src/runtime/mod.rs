@@ -7,6 +7,7 @@
 //! | `node` | one node: its parts, its roles, what peers may ask |
 //! | `notices` | what people should see, whatever the role |
 //! | `moving` | another address of this machine |
+//! | `links` | who answers at the inside addresses of hosts |
 //! | `stationing` | taking and leaving the station role |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `selecting`, `packs`, `leasing`, `probe` | the work itself |
@@ -23,6 +24,7 @@ mod headquarters;
 mod host;
 mod leasing;
 mod line;
+mod links;
 mod machine;
 mod moving;
 mod node;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     clock::wall_time,
+    links,
     node::{Node, SITE_JOURNAL},
     pump::{self, Pump},
     station::StationContext,
@@ -115,7 +116,8 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     });
     handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
     node.packs.start_leasing(authority, &node.journals)?;
-    *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&context));
+    tokio::spawn(links::watch(Arc::clone(node), context));
     Ok(())
 }
 

@@ -10,7 +10,10 @@ use branchline_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::words::{PlanSummary, SurveyFacts};
+use super::{
+    links::LinkAddress,
+    words::{PlanSummary, SurveyFacts},
+};
 
 /// What a slot is held for (R22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -343,6 +346,22 @@ pub enum StationEvent {
         /// Who reports from there.
         by: NodeId,
     },
+    /// The host has reported after this link address was seen at its inside address (R116).
+    LinkLearnt {
+        /// The host.
+        node: NodeId,
+        /// Its link address.
+        link: LinkAddress,
+    },
+    /// A machine with another link address answers at the inside address of a mapped host that is off (R116).
+    InsideAnswered {
+        /// When.
+        at: UnixSeconds,
+        /// The host.
+        node: NodeId,
+        /// Whose.
+        link: LinkAddress,
+    },
 }
 
 impl StationEvent {
@@ -359,6 +378,7 @@ impl StationEvent {
                 | Self::ReportMade { .. }
                 | Self::Warned { .. }
                 | Self::WarningsCleared { .. }
+                | Self::LinkLearnt { .. }
                 | Self::ProfileDurable { .. }
         )
     }
@@ -371,6 +391,7 @@ impl StationEvent {
             | Self::TokenUsed { .. }
             | Self::Renewed { .. }
             | Self::ApprovalAsked { .. }
+            | Self::LinkLearnt { .. }
             | Self::ProfileDurable { .. } => false,
             _ => true,
         }

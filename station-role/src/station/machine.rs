@@ -9,6 +9,7 @@ use branchline_protocol::{
 };
 
 use super::{
+    links::LinkAddress,
     state::{Binding, StationEvent, StationState},
     words::{StationInput, StationOutput, StationSetup},
 };
@@ -30,6 +31,8 @@ pub(super) struct Contact {
     pub directive_seen: u64,
     pub heard_at: Monotonic,
     pub former_inside: Option<(std::net::Ipv4Addr, Monotonic)>,
+    /// The link address that was seen at its inside address, and since when, until the host proves that it is its own.
+    pub link: Option<(LinkAddress, Monotonic)>,
 }
 
 /// Work that the runtime was asked to do for a session.
@@ -185,6 +188,9 @@ impl StationMachine {
             }
             StationInput::MemberRenew { node } => self.on_member_renew(now, node),
             StationInput::CopySeen { node, text } => self.on_copy_seen(now, node, &text),
+            StationInput::LinkSeen { node, inside, link, is_connected } => {
+                self.on_link_seen(now, node, inside, link, is_connected);
+            }
             StationInput::Cancel { session, by } => self.on_cancel(now, session, by),
             StationInput::Retry { session, by } => self.on_retry(now, session, by),
             StationInput::Withdraw { session, by } => self.on_withdraw(now, session, by),

@@ -6,9 +6,11 @@
 //! | [`state`] | what is known, as the fold of the journal |
 //! | `event` | what is written to the journal |
 //! | `transitions` | how an event changes what is known |
+//! | `history` | what people read of an event later |
 //! | `orders` | stage and order of a session as pure functions of its facts |
 //! | `advance` | what follows from the facts: events, work, directives, deadlines |
 //! | `intake` | what hosts report, surveys, plans, mappings |
+//! | `links` | which machine is at a host's address while the host is off |
 //! | [`slots`] | who gets the next slot: pure, also used by the capacity simulator |
 //! | `queue` | what that means for sessions and groups |
 //! | `approvals` | the dialogue with headquarters, and commands of people |
@@ -17,6 +19,7 @@
 //! | `profile` | what others see: profiles, views, reports |
 //! | `machine` | dispatch and journal |
 //! | `site` | sessions and addresses as one machine |
+//! | `timing` | waits and intervals |
 //! | `invariants` | what always holds |
 //!
 //! # Facts first
@@ -34,9 +37,11 @@
 mod advance;
 mod approvals;
 mod event;
+mod history;
 mod intake;
 mod invariants;
 pub mod leases;
+mod links;
 mod machine;
 mod members;
 mod orders;
@@ -47,10 +52,12 @@ mod site;
 pub mod slots;
 pub mod state;
 mod steering;
+mod timing;
 mod transitions;
 pub mod words;
 
 pub use approvals::check_binding;
+pub use links::{LinkAddress, WatchedHost};
 pub use machine::StationMachine;
 pub use profile::{ApprovalView, SessionReport, SessionView};
 pub use site::{SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteSetup};

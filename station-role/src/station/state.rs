@@ -18,6 +18,7 @@ use branchline_protocol::{
 use serde::{Deserialize, Serialize};
 
 pub use super::event::{SlotUse, StationEvent};
+use super::links::LinkAddress;
 use super::words::{PlanSummary, SurveyFacts};
 
 /// A join token and its uses.
@@ -56,6 +57,15 @@ pub enum Binding {
     Releasing,
 }
 
+/// Who is at the inside address of a host that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taker {
+    /// Another member reports from there.
+    Member(NodeId),
+    /// A machine that is none of ours, or says nothing, answers there.
+    Machine(LinkAddress),
+}
+
 /// What is known of a host over all of its generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -71,8 +81,10 @@ pub struct Host {
     pub binding: Binding,
     /// Its mapped address, once the router has it.
     pub mapped: Option<Ipv4Addr>,
-    /// Who reports from its inside address, since it was heard of last; nothing is mapped to there then.
-    pub taken_by: Option<NodeId>,
+    /// Its link address, where it is in the station's segment and was heard of there.
+    pub link: Option<LinkAddress>,
+    /// Who is at its inside address, since it was heard of last; nothing is mapped to there then.
+    pub taken_by: Option<Taker>,
     /// Why it is taken for two machines, while it is.
     pub suspect: Option<String>,
     /// Other machines that showed its identity and were not let in, until a person has seen it; at most

@@ -10,7 +10,7 @@ use branchline_protocol::{
 
 use super::state::{
     ApprovalState, Binding, End, HistoryLine, Host, Member, Session, SignedProbe, SlotUse, StationEvent, StationState,
-    TokenRecord,
+    Taker, TokenRecord,
 };
 
 impl Session {
@@ -101,7 +101,15 @@ impl StationState {
                 self.open(sequence, *at, *session, (host_name, machine_identifier, *inside));
             }
             StationEvent::Moved { node, inside, .. } => self.move_inside(sequence, *node, *inside),
-            StationEvent::InsideTaken { node, by, .. } => self.lose_inside(sequence, *node, *by),
+            StationEvent::InsideTaken { node, by, .. } => self.lose_inside(sequence, *node, Taker::Member(*by)),
+            StationEvent::InsideAnswered { node, link, .. } => {
+                self.lose_inside(sequence, *node, Taker::Machine(*link));
+            }
+            StationEvent::LinkLearnt { node, link } => {
+                if let Some(host) = self.hosts.get_mut(node) {
+                    host.link = Some(*link);
+                }
+            }
             StationEvent::Mapped { node, mapped, .. } => self.map(sequence, *node, *mapped),
             StationEvent::Unmapped { node, .. } => {
                 if let Some(host) = self.hosts.get_mut(node)
@@ -176,6 +184,7 @@ impl StationState {
             generation: session.generation,
             binding: Binding::None,
             mapped: None,
+            link: None,
             taken_by: None,
             suspect: None,
             warnings: Vec::new(),
@@ -198,7 +207,7 @@ impl StationState {
     }
 
     /// Who answers at the inside address is not the host: it is nobody's target before it has reported again (R116).
-    fn lose_inside(&mut self, sequence: Sequence, node: NodeId, by: NodeId) {
+    fn lose_inside(&mut self, sequence: Sequence, node: NodeId, by: Taker) {
         if let Some(host) = self.hosts.get_mut(&node) {
             host.taken_by = Some(by);
             self.lead_nowhere(sequence, node);
@@ -376,7 +385,7 @@ impl StationState {
         let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) else { return };
         match event {
             // Progress alone is no news for headquarters.
-            StationEvent::ProfileDurable { .. } => return,
+            StationEvent::ProfileDurable { .. } | StationEvent::LinkLearnt { .. } => return,
             StationEvent::Reported { events, .. } if !events.iter().any(|event| event.body.is_terminal()) => return,
             _ => {}
         }
@@ -422,6 +431,8 @@ impl StationEvent {
             | Self::Renewed { .. }
             | Self::Moved { .. }
             | Self::InsideTaken { .. }
+            | Self::InsideAnswered { .. }
+            | Self::LinkLearnt { .. }
             | Self::Mapped { .. }
             | Self::Unmapped { .. }
             | Self::Suspected { .. }
@@ -436,6 +447,8 @@ impl StationEvent {
         match self {
             Self::Moved { node, .. }
             | Self::InsideTaken { node, .. }
+            | Self::InsideAnswered { node, .. }
+            | Self::LinkLearnt { node, .. }
             | Self::Mapped { node, .. }
             | Self::Unmapped { node, .. }
             | Self::Suspected { node, .. }
@@ -445,54 +458,4 @@ impl StationEvent {
             _ => None,
         }
     }
-
-    /// The line of the session's history, where people should read of it later.
-    fn history_line(&self) -> Option<(UnixSeconds, String)> {
-        let by = |who: &str| if who.is_empty() { String::new() } else { format!(" by {who}") };
-        let line = match self {
-            Self::Opened { at, by: who, .. } => (at, format!("Opened{}.", by(who))),
-            Self::SurveyOpened { at, descriptor, .. } => {
-                (at, format!("Survey read: descriptor {}.", descriptor.short()))
-            }
-            Self::Planned { at, summary, .. } => {
-                (at, format!("Plan {} selected: {}.", summary.plan.0.short(), summary.packages.join(", ")))
-            }
-            Self::Accepted { at, .. } => (at, "The host computed the same plan.".to_owned()),
-            Self::Staged { at, .. } => (at, "The host holds all packs.".to_owned()),
-            Self::SlotTaken { at, slot: SlotUse::Install, .. } => (at, "Told to install.".to_owned()),
-            Self::SlotTaken { at, slot: SlotUse::Verify, .. } => (at, "Told to verify.".to_owned()),
-            Self::Installed { at, .. } => (at, "Installed and started.".to_owned()),
-            Self::ApprovalAsked { at, .. } => (at, "Headquarters asked for approval.".to_owned()),
-            Self::Approved { at, by: who, .. } => (at, format!("Approved{}.", by(who))),
-            Self::Delayed { at, by: who, reason, .. } => (at, format!("Delayed{}: {reason}", by(who))),
-            Self::DelayExpired { at, .. } => (at, "The delay is over; headquarters is asked again.".to_owned()),
-            Self::Moved { at, inside, .. } => (at, format!("Inside address is {inside} now.")),
-            Self::InsideTaken { at, by, .. } => {
-                (at, format!("{by} reports from its inside address: not mapped there."))
-            }
-            Self::Mapped { at, mapped, .. } => (at, format!("Mapped to {mapped}.")),
-            Self::Unmapped { at, .. } => (at, "Unmapped.".to_owned()),
-            Self::Checked { at, faults, .. } => (at, found("Checked from inside", faults)),
-            Self::Probed { at, faults, findings, .. } => {
-                (at, found("Probed by headquarters", &[&faults[..], findings].concat()))
-            }
-            Self::Verified { at, .. } => (at, "Verified.".to_owned()),
-            Self::VerificationFailed { at, reason, .. } => (at, format!("Verification failed: {reason}")),
-            Self::ReportMade { at, .. } => (at, "Report made.".to_owned()),
-            Self::AttentionRaised { at, reason, .. } | Self::Suspected { at, reason, .. } => {
-                (at, format!("Attention: {reason}"))
-            }
-            Self::Warned { at, text, .. } => (at, format!("Warning: {text}")),
-            Self::WarningsCleared { at, by: who, .. } => (at, format!("Warnings seen{}.", by(who))),
-            Self::AttentionCleared { at, by: who, .. } => (at, format!("Continued{}.", by(who))),
-            Self::Ended { at, stage, reason, by: who, .. } => (at, format!("{stage:?}{}: {reason}", by(who))),
-            Self::Revoked { at, .. } => (at, "Membership revoked.".to_owned()),
-            _ => return None,
-        };
-        Some((*line.0, line.1))
-    }
-}
-
-fn found(what: &str, faults: &[String]) -> String {
-    if faults.is_empty() { format!("{what}: as planned.") } else { format!("{what}: {}", faults.join("; ")) }
 }

@@ -1,5 +1,5 @@
 //! The words of the station's machine: inputs, outputs and what goes with them.
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use branchline_protocol::{
     catalogue::UndeclaredRule,
@@ -7,7 +7,6 @@ use branchline_protocol::{
         AddressGrant, Approval, Authority, Charter, JoinToken, ProbeResult, Signed, SiteLimits, SitePolicies, Warrant,
     },
     ids::{DocumentHash, Epoch, Hash, ImageId, NodeId, PackId, PlanHash, SessionId, SiteName, SurveyHash},
-    limits,
     plan::{Plan, PortDeclaration, UndeclaredPorts},
     refusal::Refusal,
     session::{Directive, HostReport},
@@ -16,6 +15,9 @@ use branchline_protocol::{
     wire::site::{ApprovalRequest, HeadquartersDirective, HostProfile, ProbeRequest, SiteReport},
 };
 use serde::{Deserialize, Serialize};
+
+use super::links::LinkAddress;
+pub use super::timing::StationTiming;
 
 /// What a station's machine is built from besides its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,43 +46,6 @@ impl StationSetup {
             limits: charter.limits,
             policies: charter.policies.clone(),
             timing: StationTiming::default(),
-        }
-    }
-}
-
-/// Waits and intervals; the defaults are in `protocol::limits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StationTiming {
-    /// First wait before a directive is repeated; doubled with each repetition.
-    pub retry_first: Duration,
-    /// Longest wait before a directive is repeated.
-    pub retry_longest: Duration,
-    /// Shortest time between two site reports.
-    pub site_report_shortest: Duration,
-    /// Between two site reports while an answer is waited for.
-    pub site_report_waiting: Duration,
-    /// Between two site reports otherwise.
-    pub site_report_idle: Duration,
-    /// After this a withdrawn host that has not confirmed is revoked all the same.
-    pub withdraw_patience: Duration,
-    /// A host that shows two addresses in turns within this time is two machines.
-    pub duplicate_window: Duration,
-    /// Silence of a host that holds a slot, after which people are told.
-    pub slot_silence: Duration,
-}
-
-impl Default for StationTiming {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            retry_first: seconds(limits::DIALOGUE_RETRY_SECONDS),
-            retry_longest: seconds(limits::DIALOGUE_RETRY_SECONDS_MAX),
-            site_report_shortest: seconds(limits::SITE_REPORT_SECONDS_MIN),
-            site_report_waiting: seconds(limits::SITE_REPORT_WAITING_SECONDS),
-            site_report_idle: seconds(limits::SITE_REPORT_IDLE_SECONDS),
-            withdraw_patience: seconds(limits::WITHDRAW_PATIENCE_SECONDS),
-            duplicate_window: seconds(limits::DUPLICATE_WINDOW_SECONDS),
-            slot_silence: seconds(limits::SLOT_SILENCE_SECONDS),
         }
     }
 }
@@ -349,6 +314,17 @@ pub enum StationInput {
         node: NodeId,
         /// What was seen, the same words for the same copy.
         text: String,
+    },
+    /// A machine answers at the inside address of a host in the station's segment (R116).
+    LinkSeen {
+        /// The host that should be there.
+        node: NodeId,
+        /// The address.
+        inside: Ipv4Addr,
+        /// The link address of who answers.
+        link: LinkAddress,
+        /// Whether the host itself is connected.
+        is_connected: bool,
     },
     /// A person ends a session.
     Cancel {

@@ -12,8 +12,8 @@ use branchline_station_role::{
     addresses::{AddressInput, AddressOutput, AddressSetup},
     router::{DriverProperties, NatRow, NatTable, RouterOperation, RouterResult, RowKey},
     station::{
-        HeadquartersWord, SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, SiteSetup, StationInput,
-        StationOutput,
+        HeadquartersWord, LinkAddress, SiteEvent, SiteInput, SiteMachine, SiteOutput, SiteReportDraft, SiteSetup,
+        StationInput, StationOutput,
     },
 };
 
@@ -95,14 +95,18 @@ impl Site {
         self.machine.handle(self.now, SiteInput::Station(input));
         self.settle();
         if self.kill_always {
-            self.machine = SiteMachine::recover(self.setup.clone(), self.now, self.journal.clone());
-            self.settle();
+            self.crash();
         }
         for _ in 0..20 {
             self.now = Now::from_seconds(self.now.wall.0 + 1);
             self.machine.handle_timeout(self.now);
             self.settle();
         }
+    }
+
+    fn crash(&mut self) {
+        self.machine = SiteMachine::recover(self.setup.clone(), self.now, self.journal.clone());
+        self.settle();
     }
 
     fn report(&mut self, state: HostState) {
@@ -221,4 +225,46 @@ fn a_row_goes_when_another_member_reports_from_its_inside_address() {
 #[test]
 fn a_lost_inside_address_outlives_every_crash() {
     loses_its_row_with_its_inside_address(true);
+}
+
+/// R116: who takes the address of a host that is off need not be a member, nor say anything; it has another link address.
+#[test]
+fn a_row_goes_when_a_stranger_answers_at_the_inside_address_of_a_host_that_is_off() {
+    let mut site = mapped(false);
+    let inside = Ipv4Addr::new(10, 1, 0, 1);
+    let (own, card, stranger) = (LinkAddress([2; 6]), LinkAddress([3; 6]), LinkAddress([4; 6]));
+    let plan = plan_of(branchline_protocol::ids::SessionId { node: node(1), generation: 1 });
+    let installed = || HostState::Installed { plan, images: images() };
+    let seen = |link, is_connected| StationInput::LinkSeen { node: node(1), inside, link, is_connected };
+    let rows = |site: &Site| site.table.rows.len();
+    let known = |site: &Site| site.machine.station().state().hosts[&node(1)].link;
+
+    site.tell(seen(stranger, false));
+    assert_eq!((rows(&site), known(&site)), (1, None), "nothing is known of its link address yet");
+    site.tell(seen(own, true));
+    site.tell(seen(own, true));
+    assert_eq!(known(&site), None, "a connection may outlive its host");
+    site.report(installed());
+    site.tell(seen(own, true));
+    assert_eq!(known(&site), Some(own), "it has reported since");
+    site.tell(seen(card, true));
+    site.report(installed());
+    site.tell(seen(card, true));
+    assert_eq!((rows(&site), known(&site)), (1, Some(card)), "it has another card now");
+    site.tell(seen(stranger, true));
+    site.crash();
+    assert_eq!((rows(&site), known(&site)), (1, Some(card)));
+
+    site.tell(seen(card, false));
+    assert_eq!(rows(&site), 1, "its machine is there, only its node is off");
+    site.tell(seen(stranger, false));
+    assert_eq!(rows(&site), 0, "no row leads to the stranger");
+    let view = site.machine.station().sessions().next().unwrap();
+    assert_eq!((view.mapped, view.verified), (None, false));
+    assert!(view.history.last().unwrap().text.contains("link address 04:04:04:04:04:04 answers"), "{view:?}");
+    site.crash();
+    site.tell(seen(card, false));
+    assert_eq!(rows(&site), 0, "before it has reported it is not known to be back");
+    site.report(installed());
+    assert_eq!(rows(&site), 1);
 }
