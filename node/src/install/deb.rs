@@ -39,8 +39,14 @@ const NO_STARTS_PATH: &str = "/usr/sbin/policy-rc.d";
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     Absent,
-    Installed { version: String },
-    Other { status: String },
+    Installed {
+        version: String,
+    },
+    /// Removed; only its configuration is left.
+    Removed,
+    Other {
+        status: String,
+    },
 }
 
 /// The lock that apt and its like hold while they work (`lock-frontend`), held by us for the same reason.
@@ -104,6 +110,7 @@ fn standing(host: &Host, name: &str) -> Result<Standing, ExecError> {
     Ok(match words.as_slice() {
         [_, "ok", "installed", version] => Standing::Installed { version: (*version).to_owned() },
         [_, "ok", "not-installed", ..] => Standing::Absent,
+        [_, "ok", "config-files", ..] => Standing::Removed,
         _ => Standing::Other { status: text },
     })
 }
@@ -157,12 +164,13 @@ pub fn install(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), Step
     let _lock = lock(work.host())?;
     let undo = match standing(work.host(), &name)? {
         Standing::Absent => Undo::PurgePackage { name: name.clone() },
+        Standing::Removed => Undo::RemovePackage { name: name.clone() },
         Standing::Installed { version: found } if found == version => {
             work.output(&format!("{name} {version} is installed already and stays as it is"));
             return Ok(());
         }
-        Standing::Installed { version: found } => match work.earlier_image(&package.name) {
-            Some(image) => Undo::ReinstallPackage { name: name.clone(), image },
+        Standing::Installed { version: found } => match work.earlier(&package.name) {
+            Some(earlier) => Undo::ReinstallPackage { name: name.clone(), image: earlier.image },
             None => return Err(StepError::NotOurs { name, version: found }),
         },
         Standing::Other { status } => return Err(StepError::NotOurs { name, version: status }),
@@ -236,24 +244,62 @@ fn forbid_starts(work: &mut Work<'_>) -> Result<(), StepError> {
 /// # Errors
 /// dpkg cannot remove it either way.
 pub fn purge(host: &Host, name: &str, output: &mut dyn FnMut(&str)) -> Result<(), StepError> {
+    leave(host, name, "--purge", output)
+}
+
+/// Removes a package and leaves its configuration and its data; see [`purge`].
+///
+/// # Errors
+/// As for [`purge`].
+pub fn take_away(host: &Host, name: &str, output: &mut dyn FnMut(&str)) -> Result<(), StepError> {
+    leave(host, name, "--remove", output)
+}
+
+fn leave(host: &Host, name: &str, how: &str, output: &mut dyn FnMut(&str)) -> Result<(), StepError> {
     if !database(host).exists() {
         return Ok(());
     }
     let _lock = lock(host)?;
-    if standing(host, name)? == Standing::Absent {
-        return Ok(());
+    match standing(host, name)? {
+        Standing::Absent => return Ok(()),
+        Standing::Removed if how == "--remove" => return Ok(()),
+        _ => {}
     }
-    let purge = |output: &mut dyn FnMut(&str)| {
+    let leave = |output: &mut dyn FnMut(&str)| {
         let mut command = dpkg(host);
-        command.args(["--force-remove-reinstreq", "--purge", name]);
+        command.args(["--force-remove-reinstreq", how, name]);
         exec::run(command, DPKG_LIMIT, output)
     };
-    if let Err(error) = purge(output) {
+    if let Err(error) = leave(output) {
         output(&format!("{error}; its removal scripts are set aside"));
         for script in ["prerm", "postrm"] {
             files::remove_if_there(&database(host).join("info").join(format!("{name}.{script}")))?;
         }
-        purge(output)?;
+        leave(output)?;
+    }
+    Ok(())
+}
+
+/// Removes a package that a newer plan leaves out; `before` is what its installation would be taken back by. Its
+/// configuration and data stay until everything is uninstalled, so that nothing is lost where the newer plan fails.
+///
+/// # Errors
+/// dpkg fails or is busy, or the disk is full.
+pub fn leave_out(work: &mut Work<'_>, image: ImageId, before: &Undo) -> Result<(), StepError> {
+    let (Undo::PurgePackage { name } | Undo::RemovePackage { name } | Undo::ReinstallPackage { name, .. }) = before
+    else {
+        return Ok(());
+    };
+    let watched = watch::begin(work.host())?;
+    work.intend(watched.clone())?;
+    work.intend(Undo::ReinstallPackage { name: name.clone(), image })?;
+    let (host, mut output) = (work.host(), |line: &str| work.output(line));
+    match before {
+        Undo::ReinstallPackage { image, .. } => reinstall(host, name, *image, &mut output)?,
+        _ => take_away(host, name, &mut output)?,
+    }
+    if let Some(found) = watch::end(work.host(), &watched)? {
+        work.narrow(found)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use branchline_protocol::{
 };
 
 use super::{
+    acts::{Act, acts, tar_title},
     deb,
     error::StepError,
     events::EventLog,
@@ -16,7 +17,7 @@ use super::{
     host::Host,
     images,
     journal::{Entry, Journal, JournalError},
-    plans, service,
+    plans, removal, service,
     socket::{InstalledPlan, OfferedPack},
     tar,
     undo::Undo,
@@ -30,60 +31,6 @@ const UNDOS_AT_ONCE: usize = 32;
 const ENDS_MAX: u32 = 2;
 /// Space that is given back at the begin of a rollback, so that a full disk cannot prevent it, in bytes.
 const BALLAST_BYTES: usize = 1 << 20;
-
-/// One step of a plan.
-enum Act<'p> {
-    Payloads,
-    Deb(&'p PlannedPackage),
-    Rpm(&'p PlannedPackage),
-    Tar(&'p PlannedPackage, &'p Step),
-    Configure(&'p PlannedPackage),
-    Start(&'p Service),
-    Check(&'p HealthCheck, Option<&'p Service>),
-}
-
-impl Act<'_> {
-    fn title(&self) -> String {
-        match self {
-            Self::Payloads => "Verify the payloads".to_owned(),
-            Self::Deb(package) => format!("Install {} {} with dpkg", package.name, package.version),
-            Self::Rpm(package) => format!("Install {} {} with rpm", package.name, package.version),
-            Self::Tar(package, step) => format!("{}: {}", package.name, tar_title(&step.action)),
-            Self::Configure(package) => format!("Write the configuration of {}", package.name),
-            Self::Start(service) => format!("Start {}", service.name),
-            Self::Check(check, _) => format!("Ask http://{}:{}{}", check.address, check.port, check.http_path),
-        }
-    }
-}
-
-fn tar_title(action: &StepAction) -> String {
-    match action {
-        StepAction::Unpack { prefix } => format!("unpack under {prefix}"),
-        StepAction::CreateUser { name, .. } => format!("create the user {name}"),
-        StepAction::CreateDirectory { path, .. } => format!("create the directory {path}"),
-        StepAction::WriteFile { path, .. } => format!("write {path}"),
-        StepAction::RunCommand(line) => format!("run {} {}", line.program, line.arguments.join(" ")),
-    }
-}
-
-/// The steps of `plan`. Packages that `before` has in the same form stay untouched.
-fn acts<'p>(plan: &'p Plan, before: Option<&Plan>) -> Vec<Act<'p>> {
-    let mut acts = vec![Act::Payloads];
-    let same = |package: &PlannedPackage| before.is_some_and(|before| before.packages.contains(package));
-    for package in plan.packages.iter().filter(|package| !same(package)) {
-        match package.format {
-            PayloadFormat::Deb => acts.push(Act::Deb(package)),
-            PayloadFormat::Rpm => acts.push(Act::Rpm(package)),
-            PayloadFormat::Tar => acts.extend(package.steps.iter().map(|step| Act::Tar(package, step))),
-        }
-        if !package.files.is_empty() {
-            acts.push(Act::Configure(package));
-        }
-        acts.extend(package.service.as_ref().map(Act::Start));
-        acts.extend(package.health.as_ref().map(|check| Act::Check(check, package.service.as_ref())));
-    }
-    acts
-}
 
 /// How an installation ended.
 #[derive(Debug)]
@@ -196,12 +143,13 @@ fn perform(work: &mut Work<'_>, act: &Act<'_>, plan: &Plan, packs: &[OfferedPack
             ));
             Ok(())
         }),
+        Act::Remove(package) => removal::remove(work, package),
         Act::Deb(package) => deb::install(work, package),
         Act::Rpm(package) => Err(StepError::Format { name: package.name.clone() }),
         Act::Tar(package, step) => perform_tar(work, package, step),
         Act::Configure(package) => package.files.iter().try_for_each(|file| configure(work, file)),
-        Act::Start(service) => service::start(work, service),
-        Act::Check(check, of) => check_health(work.host(), check, *of),
+        Act::Start(_, service) => service::start(work, service),
+        Act::Check(package, check) => check_health(work.host(), check, package.service.as_ref()),
     }
 }
 
@@ -218,7 +166,8 @@ fn perform_tar(work: &mut Work<'_>, package: &PlannedPackage, step: &Step) -> Re
     match &step.action {
         StepAction::Unpack { prefix } => {
             let image = work.host().image(package.image);
-            tar::unpack(work, &image, Path::new(prefix))
+            tar::unpack(work, &image, Path::new(prefix))?;
+            removal::remove_leftovers(work, package, prefix)
         }
         StepAction::CreateUser { name, home } => {
             if users::find(work.host(), name)?.is_some() {
@@ -274,7 +223,8 @@ pub fn roll_back(
         return (Ok(()), all_back);
     }
     let mut journaled = journal.append(vec![Entry::RollingBack { reason: reason.to_owned() }]);
-    let undos = journal.state().unfinished.as_ref().map(|layer| layer.undos.clone()).unwrap_or_default();
+    let layer = journal.state().unfinished.clone();
+    let (undos, started_before) = layer.map(|layer| (layer.undos, layer.start_anew)).unwrap_or_default();
     let mut waiting = Vec::new();
     for (index, (step, undo)) in undos.iter().enumerate().rev() {
         if matches!(journaled, Err(JournalError::Stopped(_))) {
@@ -295,7 +245,7 @@ pub fn roll_back(
             events.push(EventBody::StepEnded { step: *step, outcome: StepOutcome::Undone });
         }
     }
-    for (step, undo) in &undos {
+    for (step, undo) in undos.iter().chain(&started_before) {
         let mut note = |text: &str| events.push(EventBody::Output { step: *step, text: text.to_owned() });
         if let Err(fault) = undo.start_anew(host, &mut note) {
             note(&fault);
@@ -380,11 +330,11 @@ fn file_fault(host: &Host, file: &ConfigurationFile) -> Option<String> {
     }
 }
 
-/// Names of all services of the plans in force.
+/// Names of all services of the plan in force. What earlier plans had and this one leaves out is gone.
 pub fn service_names(host: &Host, journal: &Journal) -> Vec<String> {
-    let plans = journal.state().committed.iter().filter_map(|layer| plans::load(host, layer.plan).ok());
-    let names: BTreeSet<String> =
-        plans.flat_map(|plan| plan.packages).filter_map(|package| Some(package.service?.name)).collect();
+    let plan = journal.state().committed.last().and_then(|layer| plans::load(host, layer.plan).ok());
+    let packages = plan.into_iter().flat_map(|plan| plan.packages);
+    let names: BTreeSet<String> = packages.filter_map(|package| Some(package.service?.name)).collect();
     names.into_iter().collect()
 }
 

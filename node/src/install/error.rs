@@ -55,6 +55,14 @@ pub enum StepError {
         /// Its version or state.
         version: String,
     },
+    /// What a newer plan leaves out does not go.
+    #[error("{name} cannot be removed, which the plan leaves out: {fault}")]
+    NotRemoved {
+        /// The package.
+        name: String,
+        /// What failed.
+        fault: String,
+    },
     /// Maintainer scripts cannot run inside the root.
     #[error("the package {name} has maintainer scripts, but there is no /bin/sh under the root that could run them")]
     NoShell {

@@ -104,6 +104,9 @@ pub struct Layer {
     pub steps_done: u32,
     /// Set while it is undone: why.
     pub rolling_back: Option<String>,
+    /// Undos that are applied and have started a service, with their steps: its files came back after it, so that it is to be
+    /// started anew at the end.
+    pub start_anew: Vec<(u32, Undo)>,
 }
 
 /// The fold of the journal.
@@ -121,7 +124,8 @@ impl State {
         let layer = self.unfinished.as_mut();
         match (entry, layer) {
             (Entry::Begun { plan, images }, _) => {
-                let fresh = Layer { plan, images, undos: Vec::new(), steps_done: 0, rolling_back: None };
+                let (undos, start_anew) = (Vec::new(), Vec::new());
+                let fresh = Layer { plan, images, undos, steps_done: 0, rolling_back: None, start_anew };
                 self.unfinished = Some(fresh);
             }
             (Entry::Intent { step, undo }, Some(layer)) => layer.undos.push((step, undo)),
@@ -134,7 +138,9 @@ impl State {
             (Entry::StepDone { step }, Some(layer)) => layer.steps_done = step,
             (Entry::Committed, _) => self.committed.extend(self.unfinished.take()),
             (Entry::RollingBack { reason }, Some(layer)) => layer.rolling_back = Some(reason),
-            (Entry::Undone, Some(layer)) => drop(layer.undos.pop()),
+            (Entry::Undone, Some(layer)) => {
+                layer.start_anew.extend(layer.undos.pop().filter(|(_, undo)| undo.starts_a_service()));
+            }
             (Entry::RolledBack, _) => self.unfinished = None,
             (Entry::Removing, _) => {
                 self.unfinished = self
@@ -152,9 +158,11 @@ impl State {
         let finished = self.committed.iter().map(|layer| (layer, true));
         for (layer, committed) in finished.chain(self.unfinished.iter().map(|layer| (layer, false))) {
             entries.push(Entry::Begun { plan: layer.plan, images: layer.images.clone() });
-            entries.extend(layer.undos.iter().map(|(step, undo)| Entry::Intent { step: *step, undo: undo.clone() }));
+            let undos = layer.undos.iter().chain(layer.start_anew.iter().rev());
+            entries.extend(undos.map(|(step, undo)| Entry::Intent { step: *step, undo: undo.clone() }));
             entries.push(Entry::StepDone { step: layer.steps_done });
             entries.extend(layer.rolling_back.clone().map(|reason| Entry::RollingBack { reason }));
+            entries.extend(layer.start_anew.iter().map(|_| Entry::Undone));
             entries.extend(committed.then_some(Entry::Committed));
         }
         entries
@@ -260,6 +268,9 @@ mod tests {
         prop_oneof![
             (0..3_u8).prop_map(|number| Entry::Begun { plan: plan(number), images: vec![] }),
             (1..4_u32).prop_map(|step| Entry::Intent { step, undo: Undo::SystemdReload }),
+            (1..4_u32, any::<bool>()).prop_map(|(step, active)| {
+                Entry::Intent { step, undo: Undo::SystemdUnit { unit: "a.service".into(), active, enabled: false } }
+            }),
             (1..4_u32).prop_map(|step| Entry::StepDone { step }),
             Just(Entry::Committed),
             Just(Entry::RollingBack { reason: "r".into() }),

@@ -6,7 +6,8 @@
 //! | [`client`] | the network process's side |
 //! | [`server`] | the installer's process |
 //! | [`verify`] | its own judgement of charter, catalogue, policy and plan |
-//! | [`engine`] | the steps of a plan, forward and back |
+//! | [`acts`], [`engine`] | the steps of a plan, forward and back |
+//! | [`removal`] | what a newer plan leaves out |
 //! | [`journal`], [`undo`], [`work`] | every act is announced with its undo before it is done |
 //! | [`deb`], [`tar`], [`images`] | payloads |
 //! | [`service`], [`supervisor`], [`health`] | agents: started, kept running, asked |
@@ -14,6 +15,7 @@
 //!
 //! What this module does not do, on purpose: it takes no command from the network process that is not in a signed plan,
 //! it opens no connection but to this host's own addresses, and it ends no process that it did not start.
+mod acts;
 mod client;
 mod deb;
 mod engine;
@@ -26,6 +28,7 @@ mod host;
 mod images;
 mod journal;
 mod plans;
+mod removal;
 mod server;
 mod service;
 mod socket;

@@ -91,9 +91,7 @@ fn start_systemd(work: &mut Work<'_>, service: &Service) -> Result<(), StepError
         let path = format!("/etc/systemd/system/{unit}");
         work.write_file(Path::new(&path), unit_text(service).as_bytes(), 0o644, None)?;
     }
-    let active = systemctl_says(&["is-active", "--quiet", &unit]);
-    let enabled = systemctl_says(&["is-enabled", "--quiet", &unit]);
-    work.intend(Undo::SystemdUnit { unit: unit.clone(), active, enabled })?;
+    work.intend(systemd_state(&unit))?;
     for arguments in [&["daemon-reload"][..], &["enable", &unit], &["restart", &unit]] {
         if let Err(error) = systemctl(arguments, &mut |line| work.output(line)) {
             // A service that ends at once fails here already, and only its own words say why.
@@ -136,6 +134,15 @@ fn systemctl(arguments: &[&str], output: &mut dyn FnMut(&str)) -> Result<(), Exe
 
 fn systemctl_says(arguments: &[&str]) -> bool {
     systemctl(arguments, &mut |_| ()).is_ok()
+}
+
+/// What puts a unit's present state back.
+pub fn systemd_state(unit: &str) -> Undo {
+    Undo::SystemdUnit {
+        unit: unit.to_owned(),
+        active: systemctl_says(&["is-active", "--quiet", unit]),
+        enabled: systemctl_says(&["is-enabled", "--quiet", unit]),
+    }
 }
 
 /// Has systemd read its units again, where it runs.

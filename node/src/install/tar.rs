@@ -3,6 +3,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Read},
+    ops::Bound,
     os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
 };
@@ -209,6 +210,23 @@ pub fn unpack(work: &mut Work<'_>, image: &Path, prefix: &Path) -> Result<(), St
     sync(host, prefix)?;
     work.output(&format!("{} members unpacked under {}", members.len(), prefix.display()));
     Ok(())
+}
+
+/// Where the members of `old` that `new` has not were unpacked under `prefix`, what lies inside a directory before it.
+///
+/// # Errors
+/// An image cannot be read.
+pub fn leftovers(old: &Path, new: &Path, prefix: &Path) -> Result<Vec<PathBuf>, StepError> {
+    let kept: BTreeSet<PathBuf> = members(new)?.into_iter().map(|member| member.path).collect();
+    // A directory is kept with what lies in it, which follows it in the order of paths.
+    let is_kept = |path: &Path| {
+        let mut from = kept.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        from.next().is_some_and(|next| next.starts_with(path))
+    };
+    let mut left: Vec<PathBuf> = members(old)?.into_iter().map(|member| member.path).collect();
+    left.retain(|path| !is_kept(path));
+    left.sort();
+    Ok(left.into_iter().rev().map(|path| prefix.join(path)).collect())
 }
 
 /// One member, beside its place first, so that a program that runs from there is not disturbed.

@@ -78,6 +78,11 @@ pub enum Undo {
         /// Its name.
         name: String,
     },
+    /// Remove a Debian package and leave its configuration, as it was before.
+    RemovePackage {
+        /// Its name.
+        name: String,
+    },
     /// Install the earlier image of a Debian package again.
     ReinstallPackage {
         /// Its name.
@@ -139,6 +144,11 @@ impl Undo {
         matches!(self, Self::Watched { .. })
     }
 
+    /// Whether taking the act back starts a service that ran before it; see [`Undo::start_anew`].
+    pub fn starts_a_service(&self) -> bool {
+        matches!(self, Self::Supervised { previous: Some(_), .. } | Self::SystemdUnit { active: true, .. })
+    }
+
     /// Takes the act back. `note` gets what a person should know; a fault comes back as a sentence.
     ///
     /// # Errors
@@ -155,6 +165,7 @@ impl Undo {
                 }
             }
             Self::PurgePackage { name } => deb::purge(host, name, note).map_err(|error| error.to_string()),
+            Self::RemovePackage { name } => deb::take_away(host, name, note).map_err(|error| error.to_string()),
             Self::ReinstallPackage { name, image } => {
                 deb::reinstall(host, name, *image, note).map_err(|error| error.to_string())
             }

@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use branchline_protocol::{ids::ImageId, report::EventBody};
+use branchline_protocol::{plan::PlannedPackage, report::EventBody};
 
 use super::{
     error::StepError,
     events::EventLog,
     files::{self, FileError, at},
     host::Host,
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, Layer},
     plans,
     undo::{self, Undo},
     users,
@@ -72,12 +72,16 @@ impl<'a> Work<'a> {
         Ok(self.journal.append(vec![Entry::Narrowed { step: self.step, undo }])?)
     }
 
-    /// The image of the package of that name in the plan in force, if it is kept.
-    pub fn earlier_image(&self, package: &str) -> Option<ImageId> {
-        let layer = self.journal.state().committed.last()?;
-        let plan = plans::load(self.host, layer.plan).ok()?;
-        let image = plan.packages.iter().find(|planned| planned.name == package)?.image;
-        self.host.image(image).exists().then_some(image)
+    /// The plans that are installed, oldest first, with what takes them back.
+    pub fn committed(&self) -> &[Layer] {
+        &self.journal.state().committed
+    }
+
+    /// The package of that name in the plan in force, if its image is kept.
+    pub fn earlier(&self, package: &str) -> Option<PlannedPackage> {
+        let plan = plans::load(self.host, self.committed().last()?.plan).ok()?;
+        let earlier = plan.packages.into_iter().find(|planned| planned.name == package)?;
+        self.host.image(earlier.image).exists().then_some(earlier)
     }
 
     /// Directories above `path` that do not exist yet, outermost first, as paths from the root.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+mod left_out;
 mod payloads;
 mod recovery;
 #[path = "../../../tests/src/required.rs"]

@@ -165,6 +165,32 @@ impl Site {
 
     /// The same for another host.
     pub fn order_for(&self, node: NodeId, version: u64, definition: &str, payload: &[u8]) -> InstallOrder {
+        self.order_of(node, version, &[(definition, payload)])
+    }
+
+    /// An order for several packages.
+    pub fn order_of(&self, node: NodeId, version: u64, packages: &[(&str, &[u8])]) -> InstallOrder {
+        let (packages, packs) = packages.iter().map(|(definition, payload)| self.package(definition, payload)).unzip();
+        let catalogue = Catalogue { version, expires_at: None, packages, patches: vec![] };
+        let policy = SitePolicy::empty("store-17".parse().unwrap(), 1);
+        let signed_catalogue = Signed::sign(&catalogue, &key(CATALOGUE));
+        let signed_policy = Signed::sign(&policy, &key(ADMINISTRATOR));
+        let descriptor = fixtures::plain_host();
+        let (catalogue_hash, policy_hash) = (signed_catalogue.hash(), signed_policy.hash());
+        let plan = select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash)).unwrap();
+        InstallOrder {
+            node,
+            charter: Signed::sign(&charter(1), &key(OWNER)),
+            catalogue: signed_catalogue,
+            policy: signed_policy,
+            descriptor_xml: descriptor.print(),
+            plan: plan.hash(),
+            packs,
+            events_seen: 0,
+        }
+    }
+
+    fn package(&self, definition: &str, payload: &[u8]) -> (Package, OfferedPack) {
         let definition = PackageDefinition::from_toml(definition).unwrap();
         let name = format!("{}.payload", definition.name);
         let mut frames = Vec::new();
@@ -180,24 +206,8 @@ impl Site {
             sha256: pack.manifest().original.sha256,
             file_name: name,
         };
-        let catalogue =
-            Catalogue { version, expires_at: None, packages: vec![Package { definition, payload }], patches: vec![] };
-        let policy = SitePolicy::empty("store-17".parse().unwrap(), 1);
-        let signed_catalogue = Signed::sign(&catalogue, &key(CATALOGUE));
-        let signed_policy = Signed::sign(&policy, &key(ADMINISTRATOR));
-        let descriptor = fixtures::plain_host();
-        let (catalogue_hash, policy_hash) = (signed_catalogue.hash(), signed_policy.hash());
-        let plan = select(node, &descriptor, (&catalogue, catalogue_hash), (&policy, policy_hash)).unwrap();
-        InstallOrder {
-            node,
-            charter: Signed::sign(&charter(1), &key(OWNER)),
-            catalogue: signed_catalogue,
-            policy: signed_policy,
-            descriptor_xml: descriptor.print(),
-            plan: plan.hash(),
-            packs: vec![OfferedPack { image: pack.manifest().image, manifest: manifest_file, frames: frame_file }],
-            events_seen: 0,
-        }
+        let offered = OfferedPack { image: pack.manifest().image, manifest: manifest_file, frames: frame_file };
+        (Package { definition, payload }, offered)
     }
 
     fn offered(&self, kind: &str, pack: impl std::fmt::Display) -> PathBuf {

@@ -5,7 +5,7 @@ use branchline::install::{InstallerOutcome, InstallerRequest};
 
 use super::{
     payloads::{TINY, deb, get},
-    support::{Site, agent_definition, failure, tar},
+    support::{Site, agent_definition, agent_tar, failure, tar},
 };
 
 /// The process of the only service.
@@ -60,6 +60,8 @@ fn an_agent_is_updated_and_one_that_fails_leaves_the_version_before_it_running()
     assert!(get(site.port, "/metrics").contains("sample_agent_module{module=\"disk\"} 1"));
     let readme = |site: &Site| fs::read_to_string(site.root.join("opt/test-agent/README")).unwrap();
     assert_eq!(readme(&site), "2.0");
+    let only_in = |site: &Site, version: &str| site.root.join(format!("opt/test-agent/only-in-{version}")).exists();
+    assert!(only_in(&site, "2.0") && !only_in(&site, "1.0"), "what the new archive has not is gone");
     let mut updated = site.tree();
     // What a step's program made, only the program knows that the definition names for its undo: this one removes the file,
     // whichever version made it.
@@ -116,4 +118,44 @@ fn a_package_is_updated_and_one_that_fails_brings_the_version_before_it_back() {
 
     uninstalled(&site);
     assert_eq!(site.tree(), before);
+}
+
+/// R86, R97: an update that fails is taken back. A `kill -9` among the last entries of that leaves the version before it
+/// running with its own configuration all the same: its service is started anew once its files are back.
+#[test]
+fn the_version_before_a_failed_update_runs_wherever_its_rollback_ended() {
+    let first = |site: &Site| agent_definition(site.port, "", "").replace("[\"cpu\", \"memory\"]", "[\"disk\"]");
+    let second = |site: &Site| {
+        let definition = agent_definition(site.port, "fail = \"health\"", "").replace("\"1.0\"", "\"2.0\"");
+        definition.replace("timeout_seconds = 20", "timeout_seconds = 1")
+    };
+    let entries = |site: &Site| fs::read_to_string(site.state.join("journal.jsonl")).unwrap().lines().count();
+    let mut last = 0;
+    for spared in [0, 1, 2, 3, 5, 8] {
+        let mut site = Site::new();
+        site.start(&[]);
+        let (events, outcome) = site.install(&site.order(1, &first(&site), &agent_tar()));
+        assert!(matches!(outcome, InstallerOutcome::Installed(_)), "{events:#?}");
+        let (mut with_first, entries_before) = (site.tree(), entries(&site));
+        with_first.remove(Path::new("/var/lib/test-agent/prepared")).expect("the first version's program has run");
+        let order = site.order(2, &second(&site), &agent_tar());
+        if spared == 0 {
+            failure(&site.install(&order).1);
+            last = entries(&site) - entries_before;
+        } else {
+            site.start(&["--abort-after-entries", &(last - spared).to_string()]);
+            let cut = site.try_ask(&InstallerRequest::Install(Box::new(order)));
+            assert!(cut.is_err(), "it ended {spared} entries before the end: {cut:?}");
+            site.start(&[]);
+        }
+        assert_eq!(site.tree(), with_first, "{spared} entries before the end");
+        process(&site);
+        let started = std::time::Instant::now();
+        while !TcpStream::connect(("127.0.0.1", site.port)).is_ok() && started.elapsed().as_secs() < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let said = get(site.port, "/metrics");
+        assert!(said.contains("sample_agent_module{module=\"disk\"} 1"), "{spared} entries before the end: {said}");
+        assert!(get(site.port, "/health").contains("ok"), "{spared} entries before the end");
+    }
 }
