@@ -75,7 +75,7 @@ fn signatures_come_from_a_directory() {
     fs::write(directory.path().join("README"), "not a signature").unwrap();
     let script = assemble(&read_signature_directory(directory.path()).unwrap()).unwrap();
     let root = Root::empty();
-    let survey = take(&script, &SurveyRequest::of_root(root.path())).unwrap();
+    let survey = take(&script.text, &SurveyRequest::of_root(root.path())).unwrap();
     assert!(survey.descriptor.signature("coffee").unwrap().detected);
     assert_eq!(survey.descriptor.script_hash, script.hash.to_string());
 }
@@ -85,7 +85,7 @@ fn a_signature_that_breaks_the_document_is_refused() {
     let root = Root::empty();
     let script =
         assemble(&[extra("50-bad.sh", "signature_bad() {\n    echo 'module <module name=bad>'\n}\n")]).unwrap();
-    let error = take(&script, &SurveyRequest::of_root(root.path())).unwrap_err();
+    let error = take(&script.text, &SurveyRequest::of_root(root.path())).unwrap_err();
     assert!(matches!(error, SurveyError::Invalid { .. }), "{error}");
 }
 
@@ -95,7 +95,7 @@ fn a_signature_that_hangs_is_ended_with_its_children() {
     let script = assemble(&[extra("50-slow.sh", "signature_slow() {\n    sleep 600\n}\n")]).unwrap();
     let started = Instant::now();
     let request = SurveyRequest { root: root.path().to_owned(), time_limit: Duration::from_secs(3) };
-    let error = take(&script, &request).unwrap_err();
+    let error = take(&script.text, &request).unwrap_err();
     assert!(matches!(error, SurveyError::TooSlow { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(60));
 }

@@ -106,7 +106,37 @@ async fn demo_door_gives_script_signatures_and_tool() -> Result<()> {
 
     let tool = door.get("/install-tool").await?;
     ensure!(Hash::of(&tool) == Hash::of(&std::fs::read(demo.program())?), "the install tool is not this binary");
-    the_owner_has_signed_both(&demo, &demo.token(1)?)
+    a_host_surveys_itself(&demo, false)?;
+    the_owner_has_signed_both(&demo, &demo.token(1)?)?;
+    a_host_surveys_itself(&demo, true)
+}
+
+/// A host that surveys itself again runs the station's script, with the operator's signature in it, once the owner has signed
+/// that (R43, R50a), and tells what has changed since the survey before (R47).
+fn a_host_surveys_itself(demo: &KeptDemo, is_signed: bool) -> Result<()> {
+    let root = demo.path("hosts/till-1/root");
+    let release = root.join("etc/os-release");
+    let text = std::fs::read_to_string(&release)?;
+    let version = if is_signed { "13" } else { "12.9" };
+    let lines = text.lines().map(|line| match line.starts_with("VERSION_ID=") {
+        true => format!("VERSION_ID=\"{version}\"\n"),
+        false => format!("{line}\n"),
+    });
+    std::fs::write(&release, lines.collect::<String>())?;
+    let shown = || demo.json::<Value>("station", &["sessions", "show", "till-1"]);
+    let before = shown()?;
+    demo.run("station", &["sessions", "update", "till-1"])?;
+    demo.wait_until(90, "the next generation is complete", || {
+        let shown = shown()?;
+        Ok(shown["stage"] == "complete" && shown["session"] != before["session"])
+    })
+    .with_context(|| format!("{:#}", shown().unwrap_or_default()))?;
+    let descriptor = std::fs::read_to_string(demo.path("hosts/till-1/home/surveys/descriptor.xml"))?;
+    ensure!(descriptor.contains("coffee") == is_signed, "signed: {is_signed}\n{descriptor}");
+    let events = shown()?["events"].to_string();
+    ensure!(events.contains("Changed since the survey before:"), "{events}");
+    ensure!(events.contains(&format!("-> {version}")), "{events}");
+    Ok(())
 }
 
 /// What the owner has signed is fetched, and OpenSSH says the same of it; what the owner has not signed is not.

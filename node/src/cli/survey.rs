@@ -71,7 +71,7 @@ pub fn run(arguments: &Args) -> Result<ExitCode> {
 }
 
 fn survey(arguments: &Args, script: &Script, before: Option<&Descriptor>) -> Result<ExitCode> {
-    let survey = take(script, &SurveyRequest::of_root(&arguments.root))?;
+    let survey = take(&script.text, &SurveyRequest::of_root(&arguments.root))?;
     if !survey.messages.is_empty() {
         eprintln!("{}", survey.messages);
     }

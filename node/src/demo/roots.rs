@@ -96,7 +96,7 @@ mod tests {
         for number in 0..3 {
             let root = directory.path().join(number.to_string());
             write(&root, Kind::of(number), "till-1", Ipv4Addr::new(127, 77, 1, 11)).unwrap();
-            let descriptor = take(&script, &SurveyRequest::of_root(&root)).unwrap().descriptor;
+            let descriptor = take(&script.text, &SurveyRequest::of_root(&root)).unwrap().descriptor;
             let facts = descriptor.facts();
             assert_eq!(facts["host"]["addresses"], serde_json::json!(["127.77.1.11"]));
             assert_eq!(facts["os"]["id"], "debian");

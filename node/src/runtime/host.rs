@@ -120,7 +120,7 @@ impl HostContext {
 
     async fn run_survey(&self) -> HostInput {
         match self.node.surveys.survey(&self.site).await {
-            Ok(own) => HostInput::Surveyed { sealed: own.sealed, descriptor: own.descriptor },
+            Ok(own) => HostInput::Surveyed { sealed: own.sealed, descriptor: own.descriptor, changes: own.changes },
             Err(error) => HostInput::WorkFailed { reason: format!("the survey failed: {error:#}") },
         }
     }

@@ -1,13 +1,13 @@
 //! Surveys: the own descriptor, and sealed ones of this site, kept by content hash and spread to three nodes (R47, R49).
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use branchline_protocol::{
-    charter::Sealed,
+    charter::{DoorFile, Sealed},
     ids::{Hash, NodeId, SiteName, SurveyHash},
     limits::{SEALED_SURVEY_BYTES_MAX, SURVEY_REPLICAS},
     refusal::{Refusal, RefusalKind},
-    survey::Descriptor,
+    survey::{Descriptor, Difference},
     wire::{
         codec,
         control::{ControlAnswer, ControlRequest},
@@ -17,8 +17,9 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     config::{Home, random_bytes, write_atomically},
+    door::{DoorClient, sha256},
     mesh::{Documents, Mesh},
-    survey::{Script, SurveyRequest, assemble, take},
+    survey::{Script, Survey, SurveyRequest, assemble, take},
 };
 
 /// Sealed surveys that one node keeps for others.
@@ -27,6 +28,10 @@ const SURVEYS_MAX: usize = 4_096;
 const SETTLE: Duration = Duration::from_secs(3);
 /// After this a node that did not take a survey is asked again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// The descriptor that the newest one replaced.
+const BEFORE: &str = "descriptor-before.xml";
+/// Changes that are told of; all of them can be seen by comparing the two files.
+const CHANGES_MAX: usize = 40;
 /// The file that names the newest sealed survey of this host.
 const OWN_SEALED: &str = "own.sealed-name";
 
@@ -48,6 +53,19 @@ pub struct OwnSurvey {
     pub sealed: SurveyHash,
     /// Hash of the descriptor.
     pub descriptor: Hash,
+    /// How it differs from the survey before, where there was one and something has changed (R47).
+    pub changes: Option<String>,
+}
+
+/// What a later survey of this host shows, in words; `None` where nothing has changed.
+fn changes(before: &Descriptor, after: &Descriptor) -> Option<String> {
+    let difference = Difference::between(before, after).to_string();
+    let lines: Vec<&str> = difference.lines().collect();
+    let more = lines.len().saturating_sub(CHANGES_MAX);
+    let shown = lines.iter().take(CHANGES_MAX).copied().collect::<Vec<_>>().join("\n");
+    let rest =
+        if more > 0 { format!("\nand {more} more: compare {BEFORE} with descriptor.xml") } else { String::new() };
+    (!lines.is_empty()).then(|| format!("Changed since the survey before:\n{shown}{rest}"))
 }
 
 impl Surveys {
@@ -84,13 +102,13 @@ impl Surveys {
     /// # Errors
     /// The script fails, or the disk does.
     pub async fn survey(&self, site: &SiteName) -> Result<OwnSurvey> {
-        let (script, request) = (Arc::clone(&self.script), SurveyRequest::of_root(&self.root));
-        let survey = tokio::task::spawn_blocking(move || take(&script, &request)).await??;
+        let survey = self.take(site).await?;
         let xml = survey.descriptor.print();
         let path = self.descriptor_path();
+        // One that cannot be read any more is nothing to compare with.
+        let before = self.own_descriptor().ok();
         if path.exists() {
-            std::fs::copy(&path, self.directory.join("descriptor-before.xml"))
-                .context("keeping the descriptor before")?;
+            std::fs::copy(&path, self.directory.join(BEFORE)).context("keeping the descriptor before")?;
         }
         write_atomically(&path, xml.as_bytes(), 0o640)?;
         let authority = self.documents.authority(site).context("the site is not known")?;
@@ -100,7 +118,42 @@ impl Surveys {
         self.store(hash, &encoded)?;
         write_atomically(&self.directory.join(OWN_SEALED), hash.to_string().as_bytes(), 0o640)?;
         self.own.send_replace(Some(hash));
-        Ok(OwnSurvey { sealed: hash, descriptor: Hash(*survey.descriptor.content_hash().as_bytes()) })
+        let changes = before.and_then(|(before, _)| changes(&before, &survey.descriptor));
+        Ok(OwnSurvey { sealed: hash, descriptor: Hash(*survey.descriptor.content_hash().as_bytes()), changes })
+    }
+
+    /// Takes a survey by the station's script, which may have signatures of its operator's (R43), where the owner has
+    /// signed it (R50a); else by the script of this binary.
+    async fn take(&self, site: &SiteName) -> Result<Survey> {
+        match self.station_script(site).await {
+            Ok(Some(text)) => match self.run(text).await {
+                Err(error) => {
+                    tracing::warn!("the station's survey script fails, so this node's own is used: {error:#}")
+                }
+                taken => return taken,
+            },
+            Ok(None) => {}
+            Err(error) => tracing::info!("this node's own survey script is used, not the station's: {error:#}"),
+        }
+        self.run(self.script.text.clone()).await
+    }
+
+    async fn run(&self, script: String) -> Result<Survey> {
+        let request = SurveyRequest::of_root(&self.root);
+        Ok(tokio::task::spawn_blocking(move || take(&script, &request)).await??)
+    }
+
+    /// The script that the station's door gives away, if it is another than this binary's and the owner has signed it.
+    async fn station_script(&self, site: &SiteName) -> Result<Option<String>> {
+        let authority = self.documents.authority(site).context("the site is not known")?;
+        let seat = &authority.charter().station;
+        let text = DoorClient::new(seat.door, seat.door_fingerprint).get(DoorFile::SurveyScript.path()).await?;
+        if text == self.script.text.as_bytes() {
+            return Ok(None);
+        }
+        let signed = self.documents.signature_of(site, DoorFile::SurveyScript, sha256(&text));
+        ensure!(signed.is_some(), "the owner has not signed it; see `branchline release --signatures`");
+        Ok(Some(String::from_utf8(text.into()).context("reading the station's script")?))
     }
 
     /// Sees to it, as long as the node runs, that the station and enough others keep the newest survey of this host: whoever

@@ -12,8 +12,6 @@ use branchline_protocol::survey::redact::redact_descriptor;
 use branchline_protocol::survey::{Descriptor, DescriptorError};
 use thiserror::Error;
 
-use super::assemble::Script;
-
 /// How long a survey in discovery mode may take before it is ended; it needs seconds.
 pub const DISCOVERY_TIME_LIMIT: Duration = Duration::from_secs(120);
 
@@ -92,7 +90,7 @@ pub enum SurveyError {
 ///
 /// # Errors
 /// See [`SurveyError`].
-pub fn take(script: &Script, request: &SurveyRequest) -> Result<Survey, SurveyError> {
+pub fn take(script: &str, request: &SurveyRequest) -> Result<Survey, SurveyError> {
     if !request.root.is_dir() {
         return Err(SurveyError::NoRoot { root: request.root.clone() });
     }
@@ -102,7 +100,7 @@ pub fn take(script: &Script, request: &SurveyRequest) -> Result<Survey, SurveyEr
         .suffix(".sh")
         .tempfile()
         .map_err(run_error("making a temporary file for it"))?;
-    file.write_all(script.text.as_bytes())
+    file.write_all(script.as_bytes())
         .and_then(|()| file.flush())
         .map_err(run_error("writing it to a temporary file"))?;
     let mut child = Command::new("/bin/sh")

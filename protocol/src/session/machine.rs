@@ -364,8 +364,11 @@ impl Machine for HostMachine {
                 self.backoff = RETRY_FIRST;
             }
             HostInput::Directive(directive) => self.on_directive(*directive),
-            HostInput::Surveyed { sealed, descriptor } if asked == Some(&Work::Survey) => {
+            HostInput::Surveyed { sealed, descriptor, changes } if asked == Some(&Work::Survey) => {
                 self.journal(HostEvent::Surveyed { at, sealed, descriptor });
+                for text in changes.iter().flat_map(|text| pieces(text)) {
+                    self.note(now, 0, EventBody::Note(text.to_owned()));
+                }
             }
             HostInput::PlanComputed { plan, packs } if matches!(asked, Some(Work::Plan(_))) => {
                 self.on_plan_computed(now, plan, packs);

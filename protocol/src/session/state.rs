@@ -76,6 +76,8 @@ pub enum HostInput {
         sealed: SurveyHash,
         /// Hash of the descriptor.
         descriptor: Hash,
+        /// How it differs from the survey before, for people; where there was one and something has changed (R47).
+        changes: Option<String>,
     },
     /// The plan that this host computes from the documents of [`HostOutput::ComputePlan`] (R62).
     PlanComputed {

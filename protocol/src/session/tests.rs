@@ -101,7 +101,11 @@ impl Bench {
     fn surveyed() -> Self {
         let mut bench = Self::new();
         assert_eq!(bench.tell(directive(1, 1, Order::Survey)), [HostOutput::RunSurvey]);
-        bench.tell(HostInput::Surveyed { sealed: SurveyHash(Hash::of(b"sealed")), descriptor: descriptor() });
+        bench.tell(HostInput::Surveyed {
+            sealed: SurveyHash(Hash::of(b"sealed")),
+            descriptor: descriptor(),
+            changes: None,
+        });
         bench
     }
 
@@ -126,6 +130,28 @@ impl Bench {
         assert_eq!(bench.state(), &HostState::Installed { plan: plan(), images: images() });
         bench
     }
+}
+
+/// R47: what has changed since the survey before becomes part of the report, whole.
+#[test]
+fn what_a_later_survey_shows_is_noted() {
+    let mut bench = Bench::new();
+    bench.tell(directive(1, 1, Order::Survey));
+    let changes = format!("{}~ host/name: a -> b", "+ host/packages/package = x\n".repeat(300));
+    bench.tell(HostInput::Surveyed {
+        sealed: SurveyHash(Hash::of(b"sealed")),
+        descriptor: descriptor(),
+        changes: Some(changes.clone()),
+    });
+    let events = bench.host.report().events;
+    let notes: String = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Note(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(notes, changes);
 }
 
 #[test]
@@ -329,7 +355,7 @@ fn any_input() -> impl Strategy<Value = HostInput> {
     ];
     prop_oneof![
         4 => (1u32..3, 1u64..40, order).prop_map(|(generation, revision, order)| directive(generation, revision, order)),
-        1 => Just(HostInput::Surveyed { sealed: SurveyHash(Hash::of(b"s")), descriptor: descriptor() }),
+        1 => Just(HostInput::Surveyed { sealed: SurveyHash(Hash::of(b"s")), descriptor: descriptor(), changes: None }),
         1 => Just(HostInput::PlanComputed { plan: plan(), packs: packs() }),
         1 => Just(HostInput::PlanRefused { reason: "no".into() }),
         2 => (0usize..2).prop_map(|at| HostInput::PackComplete { pack: packs()[at], wan_bytes: 1, lan_bytes: 1 }),

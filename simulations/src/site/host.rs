@@ -215,7 +215,7 @@ impl SiteWorld {
                     let sealed = SurveyHash(Hash::in_domain("site world survey", &name));
                     let descriptor = host.descriptor();
                     self.note(format_args!("host {number} surveys itself"));
-                    let input = HostInput::Surveyed { sealed, descriptor };
+                    let input = HostInput::Surveyed { sealed, descriptor, changes: None };
                     self.host_does(number, Duration::from_millis(500), Duration::from_secs(3), input);
                 }
                 HostOutput::ComputePlan { .. } => {

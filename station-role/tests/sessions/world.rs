@@ -300,7 +300,7 @@ impl World {
             HostOutput::RunSurvey => {
                 let sealed = SurveyHash(Hash::of(format!("sealed {session} {}", self.counter).as_bytes()));
                 let descriptor = descriptor_of(sealed);
-                self.after(3, reply(HostInput::Surveyed { sealed, descriptor }));
+                self.after(3, reply(HostInput::Surveyed { sealed, descriptor, changes: None }));
             }
             HostOutput::ComputePlan { .. } => {
                 let plan = plan_of(session);
