@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::{self, Display, Formatter};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 const MEGABYTES: u32 = 400;
 /// How long each flow is measured.
 const MEASURE: Duration = Duration::from_secs(12);
+/// How often something is measured again because the computer was too busy, in all.
+const REPEATS: u32 = 3;
 /// After the foreground flow has ended the line is in use again within this time.
 const BACK: Duration = Duration::from_secs(10);
 #[test]
@@ -52,7 +55,7 @@ fn lab_bandwidth_background_yields_and_rates_change_under_way() -> Result<()> {
     let mut shares = vec![("the idle line".to_owned(), idle, 0.8)];
     for (control, alone) in congestion.iter().zip(&alone) {
         let (mut kept, mut back) = beside_and_after(&site, control, alone.value, line)?;
-        if !back.late.is_small() {
+        if !back.late.is_small() && may_repeat() {
             (kept, back) = beside_and_after(&site, control, alone.value, line)?;
         }
         let (kept, back) = (share(kept), share(back));
@@ -112,6 +115,12 @@ impl Display for Figure {
     }
 }
 
+/// Whether something may be measured once more. On a computer that is busy all the time every repetition is, too.
+fn may_repeat() -> bool {
+    static LEFT: AtomicU32 = AtomicU32::new(REPEATS);
+    LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
 /// Measures, and once more where the computer was too busy.
 fn measure(run: impl Fn() -> Result<f64>) -> Result<Figure> {
     let once = || {
@@ -121,7 +130,7 @@ fn measure(run: impl Fn() -> Result<f64>) -> Result<Figure> {
         value.map(|value| Figure { value, late })
     };
     let first = once()?;
-    if first.late.is_small() { Ok(first) } else { once() }
+    if first.late.is_small() || !may_repeat() { Ok(first) } else { once() }
 }
 
 /// A window that is always open, a limit that follows, and `off`; each holds within a second or two.
