@@ -1,5 +1,5 @@
 //! Hosts on which systemd runs: the product's own units, an agent that is a unit of its own package, a broken one that is
-//! rolled back, a power cut, and a withdrawal (R84, R86, R87, R98).
+//! rolled back, a power cut, an update that fails, and a withdrawal (R84, R86, R87, R97, R98).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -44,6 +44,7 @@ fn lab_systemd() -> Result<()> {
     the_installer_has_no_network(&site)?;
     is_rolled_back(&site)?;
     power_cut(&site)?;
+    a_failed_update_brings_the_agent_back(&site)?;
     withdraw(&site)
 }
 
@@ -115,6 +116,48 @@ fn power_cut(site: &Site) -> Result<()> {
         let status: serde_json::Value = serde_json::from_str(&status)?;
         Ok(status["host"]["stage"] == "complete" && !status["neighbours"].as_array().context("none")?.is_empty())
     })
+}
+
+/// An update leaves the agent's package out and brings one whose service does not start: the agent's package, its unit and its
+/// mapping are as before (R97).
+fn a_failed_update_brings_the_agent_back(site: &Site) -> Result<()> {
+    let wish = |package: &str, wish: &str| {
+        format!(
+            "[[packages]]\npackage = \"{package}\"\nwish = \"{wish}\"\nwhen = \"host.hostname == '{GOOD}'\"\n\
+             reason = \"the tills get another agent\"\n"
+        )
+    };
+    let policy = format!("site = \"lab\"\nversion = 2\n{}{}", wish(AGENT, "forbidden"), wish("broken", "wanted"));
+    let (file, bundle) = (site.path("policy.toml"), site.path("bundle").display().to_string());
+    std::fs::write(&file, policy)?;
+    site.headquarters(&["publish", "--policy", &file.display().to_string(), "--bundle", &bundle])?;
+    let session = || -> Result<branchline_tests::site::Session> {
+        let sessions = site.sessions("station")?;
+        sessions.into_iter().find(|session| session.host_name == GOOD).context("no session")
+    };
+    let target = site.targets()?.remove(GOOD).context("no target")?;
+    site.wait_until(60, "the update is taken back", || {
+        // The station may not have the policy yet: then the plan is the same, and is complete again at once.
+        let present = session()?;
+        if present.stage == "complete" {
+            site.node("station", &["sessions", "update", GOOD])?;
+        }
+        Ok(present.stage == "rolled_back")
+    })
+    .with_context(|| site.said_of(GOOD, "broken"))?;
+    let session = session()?;
+    ensure!(session.reason.contains("broken"), "{session:?}");
+    let report = site.node("station", &["report", GOOD])?;
+    ensure!(report.contains(&format!("Remove {AGENT}")), "the report does not tell of the removal");
+    is_active(site)?;
+    let said = site.systemctl_says(GOOD, &["show", "--property=LoadState,ActiveState", "--value", "broken"])?;
+    ensure!(said == "not-found\ninactive", "broken: {said:?}");
+    let status = site.lab().check(GOOD, &["dpkg-query", "-W", "-f", "${db:Status-Status}", AGENT])?;
+    ensure!(status == "installed", "{AGENT}: {status}");
+    ensure!(site.targets()?.get(GOOD) == Some(&target), "it is not monitored as before");
+    let own = site.lab().address(GOOD)?;
+    ensure!(site.reaches(GOOD, "branchline-installer", &own, 9100)?, "the agent does not answer");
+    Ok(())
 }
 
 fn withdraw(site: &Site) -> Result<()> {

@@ -259,19 +259,26 @@ pub fn roll_back(
     (journaled, all_back)
 }
 
-/// Removes all committed layers, the newest first (R98). Whether everything is as before.
+/// Removes all committed layers, the newest first (R98), or the newest where it is of the plan `only` (R97). Whether
+/// everything is as before.
 ///
 /// # Errors
 /// The journal cannot be written.
-pub fn uninstall(host: &Host, journal: &mut Journal, events: &EventLog) -> Result<bool, JournalError> {
+pub fn uninstall(
+    host: &Host,
+    journal: &mut Journal,
+    events: &EventLog,
+    only: Option<PlanHash>,
+) -> Result<bool, JournalError> {
     let mut all_back = true;
     loop {
         if journal.state().unfinished.is_some() {
-            let (journaled, back) = roll_back(host, journal, events, "the plan is uninstalled");
+            let (journaled, back) = roll_back(host, journal, events, "the plan is taken back");
             journaled?;
             all_back &= back;
         }
-        if journal.state().committed.is_empty() {
+        let newest = journal.state().committed.last().map(|layer| layer.plan);
+        if newest.is_none() || only.is_some_and(|only| newest != Some(only)) {
             tidy(host, journal);
             return Ok(all_back);
         }

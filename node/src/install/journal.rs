@@ -146,7 +146,7 @@ impl State {
                 self.unfinished = self
                     .committed
                     .pop()
-                    .map(|layer| Layer { rolling_back: Some("the plan is uninstalled".to_owned()), ..layer });
+                    .map(|layer| Layer { rolling_back: Some("the plan is taken back".to_owned()), ..layer });
             }
             (_, None) => {}
         }

@@ -171,7 +171,8 @@ impl Installer {
             InstallerRequest::Verify { plan } => self.verify(plan, send),
             InstallerRequest::Stop => self.want(false),
             InstallerRequest::Start => self.want(true),
-            InstallerRequest::Uninstall => self.uninstall(send),
+            InstallerRequest::Uninstall => self.uninstall(None, send),
+            InstallerRequest::Revert { plan } => self.uninstall(Some(plan), send),
             InstallerRequest::TakeCharter { charter, revocations } => {
                 let mut trust = held(&self.trust);
                 let taken = trust.take_charter(&charter);
@@ -313,7 +314,8 @@ impl Installer {
         }
     }
 
-    fn uninstall(&self, send: &mut dyn FnMut(InstallerEvent) -> bool) -> InstallerOutcome {
+    /// Takes all plans back, or only this one.
+    fn uninstall(&self, only: Option<PlanHash>, send: &mut dyn FnMut(InstallerEvent) -> bool) -> InstallerOutcome {
         if let Some(running) = held(&self.running).as_ref() {
             return busy(running.plan);
         }
@@ -324,15 +326,21 @@ impl Installer {
             Err(error) => return internal(error.to_string()),
         };
         let (earlier, _) = events.after(0);
-        let done = engine::uninstall(&self.host, &mut journal, &events);
+        let done = engine::uninstall(&self.host, &mut journal, &events, only);
         *held(&self.installed) = installed(&journal);
         match done {
             Ok(all_back) => {
-                events.push(EventBody::Withdrawn { uninstalled: true });
+                let outcome = match only {
+                    None => InstallerOutcome::Withdrawn { uninstalled: true },
+                    Some(_) => InstallerOutcome::Reverted { installed: installed(&journal), rolled_back: all_back },
+                };
+                if only.is_none() {
+                    events.push(EventBody::Withdrawn { uninstalled: true });
+                }
                 if !all_back {
                     events.push(EventBody::Note("something could not be put back; the output says what".to_owned()));
                 }
-                events.finish(InstallerOutcome::Withdrawn { uninstalled: true });
+                events.finish(outcome);
                 follow(&events, earlier.len() as u64, send)
             }
             Err(JournalError::Stopped(_)) if self.abort_after_entries.is_some() => std::process::abort(),

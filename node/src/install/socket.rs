@@ -73,6 +73,11 @@ pub enum InstallerRequest {
     Start,
     /// Stop the agents and put everything back as it was before the first plan (R98).
     Uninstall,
+    /// Take this plan back, if it is in force, so that the one before it is (R95, R97).
+    Revert {
+        /// The plan.
+        plan: PlanHash,
+    },
     /// Take a newer charter without any installation, so that an older one is refused from now on.
     TakeCharter {
         /// The owner-signed charter.
@@ -147,6 +152,13 @@ pub enum InstallerOutcome {
     Withdrawn {
         /// Whether the files were removed too.
         uninstalled: bool,
+    },
+    /// The plan is not in force any more.
+    Reverted {
+        /// The plan in force now.
+        installed: Option<InstalledPlan>,
+        /// Whether everything is as before the plan.
+        rolled_back: bool,
     },
     /// The agents run.
     Started,

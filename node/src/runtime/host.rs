@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     config::write_atomically,
-    install::{InstallOrder, InstallerClient, InstallerEvent as Said, InstallerOutcome, InstallerRequest, OfferedPack},
+    install::{
+        InstallOrder, InstallerClient, InstallerEvent as Said, InstallerOutcome, InstallerRequest, OfferedPack,
+        SocketError,
+    },
     mesh::{MeshError, as_refusal},
 };
 
@@ -70,6 +73,7 @@ impl Effects<HostMachine> for HostEffects {
             HostOutput::Verify { plan } => self.start(async move { context.verify(plan).await }),
             HostOutput::Stop => self.start(async move { context.withdraw(InstallerRequest::Stop).await }),
             HostOutput::Uninstall => self.start(async move { context.withdraw(InstallerRequest::Uninstall).await }),
+            HostOutput::Revert { plan } => self.start(async move { context.revert(plan).await }),
             HostOutput::SaveReport { generation, html, mapped } => {
                 let input = match context.save_report(generation, &html) {
                     Ok(()) => HostInput::ReportSaved,
@@ -268,11 +272,28 @@ impl HostContext {
     async fn withdraw(&self, request: InstallerRequest) -> HostInput {
         match self.installer.outcome(&request).await {
             Ok(InstallerOutcome::Withdrawn { uninstalled }) => HostInput::Withdrawn { uninstalled },
-            Ok(InstallerOutcome::Refused(refusal)) => HostInput::WorkFailed { reason: refusal.reason },
-            Ok(other) => HostInput::WorkFailed { reason: format!("the installer answered {other:?}") },
-            Err(error) => HostInput::WorkFailed { reason: error.to_string() },
+            other => work_failed(other),
         }
     }
+
+    async fn revert(&self, plan: PlanHash) -> HostInput {
+        match self.installer.outcome(&InstallerRequest::Revert { plan }).await {
+            Ok(InstallerOutcome::Reverted { installed, rolled_back }) => {
+                let installed = installed.map(|installed| (installed.plan, installed.images));
+                HostInput::Reverted { installed, rolled_back }
+            }
+            other => work_failed(other),
+        }
+    }
+}
+
+fn work_failed(answer: Result<InstallerOutcome, SocketError>) -> HostInput {
+    let reason = match answer {
+        Ok(InstallerOutcome::Refused(refusal)) => refusal.reason,
+        Ok(other) => format!("the installer answered {other:?}"),
+        Err(error) => error.to_string(),
+    };
+    HostInput::WorkFailed { reason }
 }
 
 fn installer_outcome(plan: PlanHash, outcome: InstallerOutcome) -> HostInput {

@@ -1,5 +1,11 @@
 //! An update over an installed plan, an update that fails, and what is left when all of it goes (R86, R97, R98).
-use std::{fs, net::TcpStream, path::Path};
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use branchline::install::{InstallerOutcome, InstallerRequest};
 
@@ -16,6 +22,15 @@ fn process(site: &Site) -> u32 {
             other => panic!("one service, not {other:?}"),
         },
         other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until the agent, which has just been started, answers.
+fn answers(site: &Site) {
+    let started = Instant::now();
+    while TcpStream::connect(("127.0.0.1", site.port)).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10), "the agent does not answer");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -51,6 +66,8 @@ fn an_agent_is_updated_and_one_that_fails_leaves_the_version_before_it_running()
     let (events, outcome) = site.install(&first);
     assert!(matches!(outcome, InstallerOutcome::Installed(_)), "{events:#?}");
     let old_process = process(&site);
+    let mut with_first = site.tree();
+    with_first.remove(Path::new("/var/lib/test-agent/prepared")).expect("the first version's program has run");
 
     let second = site.order(2, &definition("2.0", "", "[\"cpu\", \"disk\"]"), &versioned("2.0"));
     let (events, outcome) = site.install(&second);
@@ -80,6 +97,19 @@ fn an_agent_is_updated_and_one_that_fails_leaves_the_version_before_it_running()
         panic!("no check")
     };
     assert!(checks.iter().all(|(_, fault)| fault.is_none()), "{checks:?}");
+
+    // The second version is taken back (R95): the first runs, with its own configuration. Asked again, the answer is the same.
+    for _ in 0..2 {
+        let (events, outcome) = site.ask(&InstallerRequest::Revert { plan: second.plan });
+        let InstallerOutcome::Reverted { installed: Some(installed), rolled_back: true } = outcome else {
+            panic!("{outcome:?} {events:#?}")
+        };
+        assert_eq!(installed.plan, first.plan);
+        assert_eq!(site.tree(), with_first);
+        process(&site);
+        answers(&site);
+        assert!(get(site.port, "/metrics").contains("sample_agent_module{module=\"disk\"} 0"), "the first one answers");
+    }
 
     uninstalled(&site);
     assert!(TcpStream::connect(("127.0.0.1", site.port)).is_err());
@@ -150,10 +180,7 @@ fn the_version_before_a_failed_update_runs_wherever_its_rollback_ended() {
         }
         assert_eq!(site.tree(), with_first, "{spared} entries before the end");
         process(&site);
-        let started = std::time::Instant::now();
-        while !TcpStream::connect(("127.0.0.1", site.port)).is_ok() && started.elapsed().as_secs() < 5 {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        answers(&site);
         let said = get(site.port, "/metrics");
         assert!(said.contains("sample_agent_module{module=\"disk\"} 1"), "{spared} entries before the end: {said}");
         assert!(get(site.port, "/health").contains("ok"), "{spared} entries before the end");

@@ -256,6 +256,11 @@ pub enum Order {
         /// The HTML report.
         report_html: String,
     },
+    /// Take this generation's installation back: the version before it runs again (R95, R97).
+    Revert {
+        /// Why, for the host's operator.
+        reason: String,
+    },
 }
 
 /// From station to host.

@@ -10,7 +10,7 @@ use super::{
     transitions::Work,
 };
 use crate::{
-    ids::{PackId, PlanHash, SessionId},
+    ids::{ImageId, PackId, PlanHash, SessionId},
     limits::{
         DIALOGUE_RETRY_SECONDS, DIALOGUE_RETRY_SECONDS_MAX, HOST_WORK_RETRY_SECONDS, PLAN_PACKS_MAX,
         REPORT_KEEPALIVE_SECONDS,
@@ -251,6 +251,12 @@ impl HostMachine {
             Work::Install(plan) => Some(HostOutput::Install { plan: *plan }),
             Work::Verify(plan) => Some(HostOutput::Verify { plan: *plan }),
             Work::Save(_) | Work::Keep => self.save_output(),
+            Work::Reverted => {
+                let installed = self.session.installed.as_ref().map(|plan| (plan.plan, plan.images.clone()));
+                self.on_reverted(now, installed, true);
+                return true;
+            }
+            Work::Revert(plan) => Some(HostOutput::Revert { plan: *plan }),
             Work::Stop => Some(HostOutput::Stop),
             Work::Uninstall => Some(HostOutput::Uninstall),
         };
@@ -259,6 +265,13 @@ impl HostMachine {
             self.emit(output);
         }
         false
+    }
+
+    fn on_reverted(&mut self, now: Now, installed: Option<(PlanHash, Vec<ImageId>)>, rolled_back: bool) {
+        if let Some(Order::Revert { reason }) = self.order() {
+            let reason = reason.clone();
+            self.journal(HostEvent::Reverted { at: now.wall, reason, installed, rolled_back });
+        }
     }
 
     fn has_nothing_installed(&self) -> bool {
@@ -396,6 +409,9 @@ impl Machine for HostMachine {
             HostInput::Withdrawn { uninstalled } if matches!(asked, Some(Work::Stop | Work::Uninstall)) => {
                 self.journal(HostEvent::Withdrawn { at, uninstalled });
             }
+            HostInput::Reverted { installed, rolled_back } if matches!(asked, Some(Work::Revert(_))) => {
+                self.on_reverted(now, installed, rolled_back);
+            }
             HostInput::WorkFailed { reason } => self.on_work_failed(now, reason),
             HostInput::InsideChanged(inside) => self.on_inside(now, inside),
             HostInput::CorruptFrame { peer, pack } => self.note(now, 0, EventBody::CorruptFrame { peer, pack }),
@@ -404,7 +420,8 @@ impl Machine for HostMachine {
             | HostInput::PlanComputed { .. }
             | HostInput::PlanRefused { .. }
             | HostInput::CheckDone { .. }
-            | HostInput::Withdrawn { .. } => {}
+            | HostInput::Withdrawn { .. }
+            | HostInput::Reverted { .. } => {}
         }
         self.advance(now);
     }

@@ -116,6 +116,13 @@ pub enum HostInput {
         /// Whether the files were removed too.
         uninstalled: bool,
     },
+    /// The plan of this generation is taken back.
+    Reverted {
+        /// What is installed now: the plan before, with its images.
+        installed: Option<(PlanHash, Vec<ImageId>)>,
+        /// Whether everything is as before.
+        rolled_back: bool,
+    },
     /// What the last output asked for could not be done now; it is asked again later.
     WorkFailed {
         /// Why.
@@ -167,6 +174,11 @@ pub enum HostOutput {
     Stop,
     /// Stop the agent and remove what was installed; answer with [`HostInput::Withdrawn`].
     Uninstall,
+    /// Take this plan back, so that the one before it is in force again; answer with [`HostInput::Reverted`].
+    Revert {
+        /// The plan.
+        plan: PlanHash,
+    },
     /// Keep this report; answer with [`HostInput::ReportSaved`].
     SaveReport {
         /// The generation that it is about.
@@ -312,6 +324,17 @@ pub enum HostEvent {
     ReportKept {
         /// When.
         at: UnixSeconds,
+    },
+    /// The installation of this generation is taken back.
+    Reverted {
+        /// When.
+        at: UnixSeconds,
+        /// Why it was ordered.
+        reason: String,
+        /// What is installed now.
+        installed: Option<(PlanHash, Vec<ImageId>)>,
+        /// Whether everything is as before.
+        rolled_back: bool,
     },
 }
 

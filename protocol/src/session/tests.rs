@@ -144,7 +144,8 @@ fn what_a_later_survey_shows_is_noted() {
         changes: Some(changes.clone()),
     });
     let events = bench.host.report().events;
-    let notes: String = events
+    // The first event is where the host is.
+    let notes: String = events[1..]
         .iter()
         .filter_map(|event| match &event.body {
             EventBody::Note(text) => Some(text.as_str()),

@@ -14,6 +14,7 @@ pub(super) fn order_text(order: &Order) -> String {
         Order::Complete { mapped, .. } => format!("Complete: monitored at {mapped}."),
         Order::Stop { reason } => format!("The agent is stopped: {reason}"),
         Order::Uninstall { reason } => format!("The agent is removed: {reason}"),
+        Order::Revert { reason } => format!("The version before is put back: {reason}"),
         Order::End { reason } | Order::Keep { reason, .. } => format!("The session is over: {reason}"),
     }
 }

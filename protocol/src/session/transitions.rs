@@ -35,6 +35,10 @@ pub(super) enum Work {
     Stop,
     /// Stop it and remove the files.
     Uninstall,
+    /// Take the plan back that this generation has installed.
+    Revert(PlanHash),
+    /// There is nothing of this generation to take back.
+    Reverted,
     /// Refuse the order in force.
     Refuse(String),
 }
@@ -145,6 +149,15 @@ impl HostSession {
                 self.answered = true;
                 let uninstalled = *uninstalled;
                 self.enter(*at, HostState::Withdrawn { uninstalled }, EventBody::Withdrawn { uninstalled });
+            }
+            HostEvent::Reverted { at, reason, installed, rolled_back } => {
+                let generation = self.generation.saturating_sub(1);
+                let earlier = installed.clone();
+                self.installed = earlier.map(|(plan, images)| InstalledPlan { generation, plan, images });
+                self.answered = true;
+                let (reason, rolled_back) = (reason.clone(), *rolled_back);
+                let body = EventBody::InstallFailed { reason: reason.clone(), rolled_back };
+                self.enter(*at, HostState::Failed { reason, rolled_back }, body);
             }
             HostEvent::Moved { at, inside } => {
                 self.moved_to = Some(*inside);
@@ -265,6 +278,11 @@ impl HostSession {
             (Order::Keep { .. }, _) => (!self.answered).then_some(Work::Keep),
             (Order::Stop { .. }, HostState::Withdrawn { .. }) => None,
             (Order::Stop { .. }, _) => Some(Work::Stop),
+            (Order::Revert { .. }, HostState::Failed { .. }) => None,
+            (Order::Revert { .. }, _) => match &self.installed {
+                Some(installed) if installed.generation == self.generation => Some(Work::Revert(installed.plan)),
+                _ => Some(Work::Reverted),
+            },
             (Order::Uninstall { .. }, HostState::Withdrawn { uninstalled: true }) => None,
             (Order::Uninstall { .. }, _) => Some(Work::Uninstall),
         }

@@ -234,6 +234,11 @@ impl SiteWorld {
                 }
                 HostOutput::Stop => self.withdraw_agent(number, false),
                 HostOutput::Uninstall => self.withdraw_agent(number, true),
+                HostOutput::Revert { plan } => {
+                    self.note(format_args!("host {number} takes plan {} back", plan.0.short()));
+                    let input = HostInput::Reverted { installed: None, rolled_back: true };
+                    self.host_does(number, Duration::from_millis(50), Duration::from_secs(1), input);
+                }
                 HostOutput::SaveReport { .. } => {
                     let (shortest, longest) = (Duration::from_millis(1), Duration::from_millis(20));
                     self.host_does(number, shortest, longest, HostInput::ReportSaved);

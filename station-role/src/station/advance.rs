@@ -176,9 +176,9 @@ impl StationMachine {
         let faults: Vec<String> = session.checked.iter().chain(probed).flatten().cloned().collect();
         if !faults.is_empty() {
             let faults = faults.join("; ");
-            if self.setup.policies.on_unverified == UnverifiedAction::RollBack && !session.is_update {
-                let reason =
-                    format!("{faults}; the agent is removed, as the charter wants it of what cannot be verified");
+            if self.setup.policies.on_unverified == UnverifiedAction::RollBack {
+                let what = if session.is_update { "the version before is put back" } else { "the agent is removed" };
+                let reason = format!("{faults}; {what}, as the charter wants it of what cannot be verified");
                 let (stage, by) = (Stage::RolledBack, String::new());
                 return Some(StationEvent::Ended { at, session: id, stage, reason, by });
             }

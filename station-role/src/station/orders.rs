@@ -178,7 +178,8 @@ impl Session {
 
     /// Whether the host of a session that is over still has to confirm something.
     pub(super) fn owes_confirmation(&self, host: &Host, policies: &SitePolicies) -> bool {
-        self.end.is_some() && matches!(self.last_order(host, policies), Order::Stop { .. } | Order::Uninstall { .. })
+        let owed = |order: Order| matches!(order, Order::Stop { .. } | Order::Uninstall { .. } | Order::Revert { .. });
+        self.end.is_some() && owed(self.last_order(host, policies))
     }
 
     /// What is left to do for the host of a session that is over.
@@ -188,12 +189,14 @@ impl Session {
         let touched = self.begun && !self.is_update;
         let stopped = matches!(self.host_state, HostState::Withdrawn { .. });
         let uninstalled = matches!(self.host_state, HostState::Withdrawn { uninstalled: true });
+        let reverted = matches!(self.host_state, HostState::Failed { .. });
         match (end.stage, policies.on_denied) {
             (Stage::Complete, _) => self.completion(host).unwrap_or(Order::End { reason }),
             (Stage::Withdrawn, _) if !uninstalled => Order::Uninstall { reason },
             (Stage::Denied, DeniedAction::Uninstall) if touched && !uninstalled => Order::Uninstall { reason },
             // What failed while it was installed has been put back already; this one was installed and not verified.
             (Stage::RolledBack, _) if self.installed && touched && !uninstalled => Order::Uninstall { reason },
+            (Stage::RolledBack, _) if self.installed && self.is_update && !reverted => Order::Revert { reason },
             (Stage::Denied, DeniedAction::Stop) | (Stage::Cancelled, _) if touched && !stopped => {
                 Order::Stop { reason }
             }

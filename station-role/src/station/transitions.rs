@@ -262,8 +262,11 @@ impl StationState {
 
     /// An ended update leaves the mapping to the version before it (R97); every other end takes it away.
     fn end_on_host(&mut self, sequence: Sequence, id: SessionId, stage: Stage) {
-        let is_update = self.sessions.get(&id).is_some_and(|session| session.is_update);
-        let keeps = stage == Stage::Complete || (is_update && stage != Stage::Withdrawn);
+        let session = self.sessions.get(&id);
+        let is_update = session.is_some_and(|session| session.is_update);
+        // An update that was installed and not verified has shown that what is behind the mapping is not as it should be.
+        let is_unverified = stage == Stage::RolledBack && session.is_some_and(|session| session.installed);
+        let keeps = stage == Stage::Complete || (is_update && stage != Stage::Withdrawn && !is_unverified);
         if !keeps {
             self.release(sequence, id.node);
         }

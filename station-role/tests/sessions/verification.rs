@@ -25,7 +25,7 @@ fn a_failed_check_unmaps_and_holds_until_a_person_retries() {
     assert_eq!(world.station.machine.state().sessions[&id].attempt, 2);
 }
 
-/// R95: hold or roll back, as the charter says. What an update replaced is gone, so an update is held.
+/// R95: hold or roll back, as the charter says. Of an update the version before is put back (R97).
 #[test]
 fn a_failed_check_rolls_back_where_the_charter_wants_it() {
     let mut world = World::new(5, &[Fate::FailsItsCheck], 10);
@@ -41,16 +41,21 @@ fn a_failed_check_rolls_back_where_the_charter_wants_it() {
     assert!(!world.station.machine.state().hosts[&node(1)].revoked, "it is a member as before");
     assert_has_its_report_everywhere(&world, 1);
 
-    // Mended, it is installed and verified anew; an update of it that fails keeps its agent.
+    // Mended, it is installed and verified anew; an update of it that fails leaves the version before, unmapped.
     world.mended.insert(1);
     let session = world.current(1);
     world.tell_station(StationInput::Retry { session, by: "bea".into() });
     run_to(&mut world, 1, Stage::Complete);
     world.mended.remove(&1);
     world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
-    run_to(&mut world, 1, Stage::Attention);
+    run_to(&mut world, 1, Stage::RolledBack);
+    world.run_until(100, |_| false);
     let view = world.station.machine.session(world.current(1)).unwrap();
-    assert!(matches!(view.host_state, HostState::Checked { .. }), "{:?}", view.host_state);
+    assert!(view.reason.contains("the version before is put back"), "{}", view.reason);
+    assert!(matches!(view.host_state, HostState::Failed { rolled_back: true, .. }), "{:?}", view.host_state);
+    assert_eq!((view.mapped, view.verified), (None, false));
+    assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None, "a failed verification unmaps (R94)");
+    assert_has_its_report_everywhere(&world, 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use branchline_protocol::{
     machine::Machine,
     plan::UndeclaredPorts,
     report::{EventBody, StepOutcome},
-    session::{Directive, HostInput, HostMachine, HostOutput, HostReport, HostSetup, InstallerEvent},
+    session::{Directive, HostInput, HostMachine, HostOutput, HostSetup, InstallerEvent},
     time::{Monotonic, Now, UnixSeconds},
 };
 use branchline_station_role::station::{
@@ -291,10 +291,9 @@ impl World {
         let reply = |input| Happening::ToHost { host, incarnation, input };
         match output {
             HostOutput::SendReport(report) => {
-                let report: HostReport = *report;
                 self.message(|| Happening::ToStation {
                     incarnation: None,
-                    input: StationInput::Report(node(host), Box::new(report.clone())),
+                    input: StationInput::Report(node(host), report.clone()),
                 });
             }
             HostOutput::RunSurvey => {
@@ -323,6 +322,9 @@ impl World {
             HostOutput::Uninstall => {
                 self.installed.remove(&host);
                 self.after(1, reply(HostInput::Withdrawn { uninstalled: true }));
+            }
+            HostOutput::Revert { .. } => {
+                self.after(1, reply(HostInput::Reverted { installed: None, rolled_back: true }))
             }
             HostOutput::SaveReport { html, .. } => {
                 self.kept_reports.insert(host, html);
