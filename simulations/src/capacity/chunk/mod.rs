@@ -1,10 +1,11 @@
 //! The spread inside a site frame by frame: every node's swarm machine decides, this world only carries.
 //!
-//! A node's card sends one frame after another and receives one after another, each at its rate; a frame is received
-//! while it is sent, and waits at the switch where the receiver's card is taken. The sender's slot is free once the
-//! receiver has it all. A radio medium carries one frame at a time, too. Small messages take a tenth of a millisecond
-//! and no room. The line into the site carries frames in the order in which they were asked for, at the rates that the
-//! uplink's shares leave to the site. Disks and checks of hashes take no time.
+//! A node's card sends one frame after another, at its rate. A frame is received while it is sent; it waits at the switch
+//! where the receiver's card is taken, which works off what comes in the order in which it was sent, and is not kept from
+//! others by a slow sender's frame. The sender's slot is free once the receiver has it all. A radio medium carries one
+//! frame at a time, too. Small messages take a tenth of a millisecond and no room. The line into the site carries frames
+//! in the order in which they were asked for, at the rates that the uplink's shares leave to the site. Disks and checks of
+//! hashes take no time.
 //!
 //! What station and headquarters do for a lease is modelled, not run: the station is the inlet; when it fails, or the
 //! inlet leaves, the next host that asks gets the lease as soon as the old one is over.
