@@ -10,6 +10,9 @@ pub struct Tuning {
     pub in_flight_bytes: u64,
     /// Frames that are served at a time.
     pub upload_slots: u16,
+    /// Neighbours that give turns and of which frames are asked at a time: the turns of others are passed, and turns are
+    /// given to the neediest of four neighbours. `None`, as in nodes: of any number, and turns go to the needier of two.
+    pub receive_slots: Option<u16>,
     /// Neighbours that are pushed to at a time; 0: the first holder pushes nothing and serves like anyone else.
     pub push_slots: u16,
     /// Announcements are gathered for at most this long.
@@ -24,6 +27,7 @@ impl Default for Tuning {
             in_flight_bytes: LAN_IN_FLIGHT_BYTES,
             upload_slots: UPLOAD_SLOTS as u16,
             push_slots: PUSH_SLOTS as u16,
+            receive_slots: None,
             announce_delay: Duration::from_millis(ANNOUNCE_MILLISECONDS),
             experiment_one_in: 16,
         }
