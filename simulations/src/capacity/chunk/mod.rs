@@ -15,7 +15,7 @@
 //! | `world` | nodes, events in time, what the machines want done |
 //! | `links` | who is connected with whom; hosts that come and go |
 //! | `carry` | cards, medium, messages and the line |
-//! | `slots` | how much at a time each machine pushes and serves |
+//! | `slots` | what the rule for slots needs to know of a site |
 mod carry;
 mod links;
 mod slots;
@@ -30,7 +30,7 @@ use branchline_protocol::{
     content::{ChunkEntry, Manifest, ManifestError, OriginalFile, PACK_FORMAT, Pack},
     ids::{Epoch, Hash, NodeId, SiteName},
     limits::CHUNK_BYTES_MAX,
-    swarm::{GrantedLease, Tuning},
+    swarm::{GrantedLease, LinkFigures, Tuning},
 };
 use ed25519_dalek::SigningKey;
 
@@ -45,8 +45,10 @@ pub struct Content {
     pack: Arc<Pack>,
     signed: Signed<Lease>,
     lease: Lease,
-    /// How much at a time the machines push and serve, instead of what the rule of
-    /// [`Tuning::for_link`] says: for measurements.
+    /// How much at a time each machine pushes, serves and asks for, by its link: [`Tuning::for_link`], unless something
+    /// else is to be measured.
+    pub rule: fn(LinkFigures) -> Tuning,
+    /// What every machine takes instead, whatever its link: for measurements.
     pub tuning: Option<Tuning>,
 }
 
@@ -78,7 +80,7 @@ impl Content {
         };
         // Nobody checks it: the origin of this world lets the inlet through.
         let signed = Signed::sign(&lease, &SigningKey::from_bytes(&[1; 32]));
-        Ok(Self { pack, signed, lease, tuning: None })
+        Ok(Self { pack, signed, lease, rule: Tuning::for_link, tuning: None })
     }
 
     fn grant(&self, sequence: u64, held: Vec<u8>) -> Box<GrantedLease> {
