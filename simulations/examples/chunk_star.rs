@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p branchline-simulations --example chunk_star -- [key=value...]`, where the keys are `hosts`,
 //! `frames`, `frame_kib`, `up` and `down` (Mbit/s of every host's card), `server` (Mbit/s of the station's; 0: as the hosts'), `neighbours` (0: all), `upload` and `push` (slots; 0: by
-//! the link), `seeds` and `line` (Mbit/s into the site; 0: the station holds everything).
+//! the link), `receive` (neighbours that send at a time, where `upload` is given; 0: any number), `slow` (the share of hosts at a fifth of these rates), `seeds` and `line` (Mbit/s into the site; 0: the station holds everything).
 #![forbid(unsafe_code)]
 use std::{collections::BTreeMap, env, error::Error, time::Instant};
 
@@ -13,6 +13,9 @@ use branchline_simulations::capacity::{
     chunk::{self, Content},
     local::{Card, LocalHost, LocalSite},
 };
+
+/// What a slow host's card carries, as a share of the others'.
+const SLOW: f64 = 0.2;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut given = BTreeMap::new();
@@ -30,21 +33,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut content = Content::new(frames * frame, frame)?;
     let (upload_slots, push_slots) = (figure("upload", 0.0) as u16, figure("push", 0.0) as u16);
     if upload_slots > 0 {
-        content.tuning = Some(Tuning { upload_slots, push_slots: push_slots.max(1), ..Tuning::default() });
+        let receive_slots = Some(figure("receive", 0.0) as u16).filter(|slots| *slots > 0);
+        content.tuning =
+            Some(Tuning { upload_slots, push_slots: push_slots.max(1), receive_slots, ..Tuning::default() });
     }
     let neighbours = match figure("neighbours", 0.0) as u32 {
         0 => Neighbours::All,
         number => Neighbours::Number(number),
     };
     let bound = frames as f64 + (hosts as f64).log2().floor();
-    // Kumar and Ross, in rounds of a host.
+    // Kumar and Ross, in rounds of a fast host.
     let server = server.unwrap_or(up);
-    let fluid = (frames as f64 * up / down).max(frames as f64 * up / server);
-    let fluid = fluid.max(hosts as f64 * frames as f64 * up / (server + hosts as f64 * up));
+    let slow = (figure("slow", 0.0) * hosts as f64) as usize;
+    let fast = (hosts - slow) as f64;
+    let slowest = down * if slow > 0 { SLOW } else { 1.0 };
+    let fluid = (frames as f64 * up / slowest).max(frames as f64 * up / server);
+    let fluid = fluid.max(hosts as f64 * frames as f64 * up / (server + (fast + SLOW * slow as f64) * up));
+    let fast_bound = frames as f64 + fast.log2().floor();
+    let mut all = vec![LocalHost::new(card, 0.0); hosts];
+    all[..slow].fill(LocalHost::new(Card::new(up * SLOW, down * SLOW), 0.0));
     for seed in 0..figure("seeds", 3.0) as u64 {
-        let mut site = LocalSite::prestaged(frames * frame, frame, station, vec![LocalHost::new(card, 0.0); hosts])
-            .with_neighbours(neighbours)
-            .seeded(seed);
+        let mut site =
+            LocalSite::prestaged(frames * frame, frame, station, all.clone()).with_neighbours(neighbours).seeded(seed);
         let line = figure("line", 0.0) * 1e6;
         if line > 0.0 {
             site = site.behind_line(line, 0.0);
@@ -56,6 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut ready: Vec<f64> = spread.ready_seconds().flatten().map(|at| at / (8.0 * frame as f64 / up)).collect();
         ready.sort_by(f64::total_cmp);
         let at = |share: f64| ready.get((ready.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
+        if slow > 0 {
+            let last = spread.ready_seconds().skip(slow).flatten().fold(0.0, f64::max) / (8.0 * frame as f64 / up);
+            println!("fast hosts: {last:.2} rounds, {:.4} times their own bound", last / fast_bound);
+        }
         println!("hosts complete: first {:.2}, half {:.2}, 90 % {:.2}", at(0.0), at(0.5), at(0.9));
         let each = hosts as f64 * frames as f64;
         println!(

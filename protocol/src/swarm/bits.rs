@@ -105,6 +105,51 @@ impl PeerSet {
         choose_word(self.words(), member, random).map(|position| PeerKey(position as u16))
     }
 
+    /// Of `choices` members as [`PeerSet::choose`] finds them, the first of those for which `figure` is least.
+    #[inline]
+    pub fn choose_least(
+        &self,
+        also: &Self,
+        but: &Self,
+        random: &mut SplitMix,
+        choices: u32,
+        figure: impl Fn(PeerKey) -> u32,
+    ) -> Option<PeerKey> {
+        if !self.rest.is_empty() {
+            return self.choose_least_of_many(also, but, random, choices, figure);
+        }
+        // All draws are from the same members, which are in one word.
+        let members = self.first & also.first & !but.first;
+        let count = members.count_ones();
+        if count <= 1 {
+            random.skip(if count == 0 { 0 } else { choices });
+            return (count == 1).then(|| PeerKey(members.trailing_zeros() as u16));
+        }
+        let mut draw = || PeerKey(nth_member(members, random.below(count)) as u16);
+        let first = draw();
+        let (mut least, mut least_figure) = (first, figure(first));
+        for _ in 1..choices {
+            let other = draw();
+            let other_figure = figure(other);
+            if other_figure < least_figure {
+                (least, least_figure) = (other, other_figure);
+            }
+        }
+        Some(least)
+    }
+
+    fn choose_least_of_many(
+        &self,
+        also: &Self,
+        but: &Self,
+        random: &mut SplitMix,
+        choices: u32,
+        figure: impl Fn(PeerKey) -> u32,
+    ) -> Option<PeerKey> {
+        let draws = (0..choices).map_while(|_| self.choose(also, but, random));
+        draws.min_by_key(|peer| figure(*peer))
+    }
+
     /// The first member of `self`, within `also` and outside `but`, that comes after `cursor`, in a circle.
     pub fn next_after(&self, cursor: PeerKey, also: &Self, but: &Self) -> Option<PeerKey> {
         let member = |number: usize| self.word(number) & also.word(number) & !but.word(number);
@@ -311,6 +356,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_least_is_that_of_so_many_draws(
+            members: BTreeSet<u8>, also: BTreeSet<u8>, but: BTreeSet<u8>, small: bool, choices in 1u32..6, seed: u64,
+        ) {
+            let limit = if small { 64 } else { 256 };
+            let [members, also, but] = [members, also, but].map(|keys| {
+                let mut set = PeerSet::default();
+                keys.into_iter().for_each(|key| set.insert(PeerKey(u16::from(key) % limit)));
+                set
+            });
+            let figure = |peer: PeerKey| u32::from(peer.0) % 3;
+            let (mut random, mut drawing) = (SplitMix::new(seed), SplitMix::new(seed));
+            let found = members.choose_least(&also, &but, &mut random, choices, figure);
+            let mut expected = members.choose(&also, &but, &mut drawing);
+            for _ in 1..choices {
+                let Some(other) = members.choose(&also, &but, &mut drawing) else { break };
+                expected = expected.map(|least| if figure(other) < figure(least) { other } else { least });
+            }
+            prop_assert_eq!((found, random.next()), (expected, drawing.next()));
+        }
+
         #[test]
         fn a_peer_set_is_a_set(steps: Vec<(bool, u16)>, cursor in 0u16..300) {
             let (mut set, mut model) = (PeerSet::default(), BTreeSet::new());

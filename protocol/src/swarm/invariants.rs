@@ -49,6 +49,8 @@ impl Swarm {
         );
         let flying: u64 = self.peers.iter().flatten().map(|peer| peer.in_flight_bytes).sum();
         assert_eq!(flying, self.flying_bytes, "bytes in flight");
+        let sources = self.peers.iter().flatten().filter(|peer| peer.is_source()).count();
+        assert_eq!(sources, usize::from(self.sources), "neighbours that send what was asked in their turns");
         let pushes = self.peers.iter().flatten().filter(|peer| peer.push.is_some() && !peer.push_overdue).count();
         assert_eq!(pushes, usize::from(self.push_active), "pushes under way");
         assert!(pushes <= usize::from(self.tuning.push_slots), "push slots");
@@ -101,6 +103,12 @@ impl Swarm {
         let withheld = own.shown.count() != own.have.count();
         assert!(!withheld || self.pushing.contains(&key), "{id} withholds frames and pushes nothing");
         assert!(own.hungry.is_empty() || self.feeding.contains(&key), "nobody is fed with {id}");
+        assert!(own.declined.iter().all(|peer| self.inside.contains(peer)), "a ghost's turns of {id} are passed");
+        let free = own.declined.is_empty() && own.given.is_empty();
+        assert!(
+            free || self.tuning.receive_slots.is_some(),
+            "turns of {id} are passed or counted without receive slots"
+        );
         for peer in own.spent.iter() {
             let useful = own.missing.words().iter().zip(own.row(peer)).any(|(missing, has)| missing & has != 0);
             assert!(!useful, "{peer:?} has something of {id} after all");

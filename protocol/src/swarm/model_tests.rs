@@ -22,6 +22,8 @@ use crate::{
     time::{Monotonic, Now},
 };
 
+mod cases;
+
 const PACK: PackKey = PackKey(3);
 const FRAMES: u32 = 70;
 const B: u64 = 2_000;
@@ -48,6 +50,8 @@ struct Neighbour {
     takes_turns: bool,
     /// It has offered a turn that is not answered yet.
     offered: bool,
+    /// Its turn was passed although it has something, since enough others were sending.
+    declined: bool,
     last_word: u64,
     /// What it said it has; `None`: it never said so.
     has: Option<BTreeSet<u32>>,
@@ -70,6 +74,7 @@ struct Model {
     /// When a wanted frame last came.
     arrived_at: u64,
     sequence: u64,
+    receive_slots: Option<u16>,
 }
 
 fn pack() -> Arc<Pack> {
@@ -93,9 +98,10 @@ fn bitmap(set: &BTreeSet<u32>) -> Bitmap {
 }
 
 impl Model {
-    fn new(kept: &BTreeSet<u32>, source: bool, seed: u64) -> Self {
+    fn new(kept: &BTreeSet<u32>, source: bool, seed: u64, receive_slots: Option<u16>) -> Self {
         // Without experiments the rarest frame is no matter of chance.
-        let tuning = Tuning { experiment_one_in: 0, in_flight_bytes: 1_000, upload_slots: 2, ..Tuning::default() };
+        let slots = Tuning { upload_slots: 2, receive_slots, ..Tuning::default() };
+        let tuning = Tuning { experiment_one_in: 0, in_flight_bytes: 1_000, ..slots };
         let mut model = Self {
             swarm: Swarm::new(SwarmSetup { seed, leased_bytes_max: B, tuning }),
             pack: pack(),
@@ -108,6 +114,7 @@ impl Model {
             leased: false,
             arrived_at: 1_000_000,
             sequence: 0,
+            receive_slots,
         };
         let manifest = Arc::clone(&model.pack);
         let wanted = Box::new(WantedPack { manifest, kept: bitmap(kept), raw: None, source });
@@ -129,6 +136,19 @@ impl Model {
 
     fn is_missing(&self, index: u32) -> bool {
         !self.have.contains(&index) && !self.storing.contains_key(&index) && !self.flying().contains(&index)
+    }
+
+    /// Something missing that a neighbour has.
+    fn useful(&self, peer: u16) -> Option<u32> {
+        self.peers[&peer].has.iter().flatten().copied().find(|index| self.is_missing(*index))
+    }
+
+    /// Whether as many neighbours that give turns are asked as may be.
+    fn sources_enough(&self) -> bool {
+        let source =
+            |peer: &&Neighbour| peer.place == Some(Place::Inside) && peer.takes_turns && !peer.asked.is_empty();
+        let sources = self.peers.values().filter(source).count() as u16;
+        self.receive_slots.is_some_and(|slots| sources >= slots)
     }
 
     fn input(&mut self, input: SwarmInput) {
@@ -173,15 +193,21 @@ impl Model {
                 assert!(self.is_missing(index), "frame {index} is asked for and is not missing");
                 self.judge_request(peer, index);
                 let state = self.peers.get_mut(&peer).unwrap();
-                state.offered = false;
+                (state.offered, state.declined) = (false, false);
                 state.asked.insert(index);
             }
+            Word::Interest => self.peers.get_mut(&peer).unwrap().declined = false,
             Word::Pass => {
+                let enough = self.sources_enough() && self.peers[&peer].asked.is_empty();
+                let useful = self.useful(peer);
                 let state = self.peers.get_mut(&peer).unwrap();
                 assert!(std::mem::take(&mut state.offered), "{peer} offered no turn");
                 let full = state.asked.len() >= 4;
-                let useful = self.peers[&peer].has.iter().flatten().find(|index| self.is_missing(**index));
-                assert!(full || useful.is_none(), "frame {useful:?} is missing and the turn of {peer} is passed");
+                state.declined = enough && useful.is_some();
+                assert!(
+                    full || enough || useful.is_none(),
+                    "frame {useful:?} is missing and the turn of {peer} is passed"
+                );
             }
             Word::Turn => {
                 let state = &self.peers[&peer];
@@ -251,7 +277,9 @@ impl Model {
                 && state.place == Some(Place::Inside)
                 && state.asked.is_empty()
                 && self.now > state.rests_until;
-            let useful = state.has.iter().flatten().find(|index| self.is_missing(**index));
+            let useful = self.useful(*key);
+            let declined = state.declined && !self.sources_enough();
+            assert!(!declined || useful.is_none(), "{key} has frame {useful:?} and does not hear that it may send it");
             assert!(!idle || useful.is_none(), "{key} has frame {useful:?} and is not asked");
         }
     }
@@ -457,38 +485,13 @@ proptest! {
         kept in prop::collection::btree_set(0..FRAMES, 0..60),
         source: bool,
         seed: u64,
+        receive_slots in prop::option::of(1u16..4),
         steps in prop::collection::vec(step(), 1..250),
     ) {
-        let mut model = Model::new(&kept, source, seed);
+        let mut model = Model::new(&kept, source, seed, receive_slots);
         for step in steps {
             model.step(step);
         }
         prop_assert!(model.told.is_subset(&model.have));
     }
-}
-
-fn run(kept: &[u32], steps: impl IntoIterator<Item = Step>) -> Model {
-    let mut model = Model::new(&kept.iter().copied().collect(), false, 0);
-    steps.into_iter().for_each(|step| model.step(step));
-    model
-}
-
-#[test]
-fn a_neighbour_that_lacks_only_what_waits_to_be_announced_is_offered_no_turn() {
-    use Step::{Deliver, Join, Push, Say, Stored};
-    let hears = [Join(2, Place::Inside), Say(2, Word::Interest), Say(2, Word::HaveFrame(0)), Join(0, Place::Inside)];
-    let first = [Say(2, Word::Turn), Deliver(2, 0), Stored(true)];
-    // Frame 1 is announced only some time after frame 0.
-    let second = [Push(0, 1), Stored(true), Say(2, Word::Interest)];
-    let mut model = run(&[], hears.into_iter().chain(first).chain(second));
-    model.step(Step::Pass(1_000_000));
-    assert!(model.swarm.peer(PeerKey(2)).unwrap().turn.is_some(), "and one as soon as it is announced");
-}
-
-#[test]
-fn a_pass_that_crosses_an_announcement_costs_no_turn() {
-    use Step::{Join, Push, Say, Stored};
-    let offered = [Join(2, Place::Inside), Say(2, Word::Interest), Say(2, Word::HaveFrame(0)), Join(1, Place::Inside)];
-    let model = run(&[0], offered.into_iter().chain([Push(1, 5), Stored(true), Say(2, Word::Pass)]));
-    assert!(model.told.contains(&5) && model.swarm.peer(PeerKey(2)).unwrap().turn.is_some());
 }

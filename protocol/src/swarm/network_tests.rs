@@ -89,8 +89,11 @@ impl World {
             bytes[start..start + pack.frame_length(index) as usize].to_vec()
         };
         let frames = (0..pack.frames()).map(cut).collect();
+        // Half of the worlds as nodes are, the others with few receive slots or many.
+        let receive_slots = [None, Some(1), None, Some(2), None, Some(8)][(seed % 6) as usize];
+        let tuning = Tuning { receive_slots, ..Tuning::default() };
         let node = |seed| Node {
-            swarm: NamedSwarm::new(SwarmSetup { seed, leased_bytes_max: LEASED_BYTES_MAX, tuning: Tuning::default() }),
+            swarm: NamedSwarm::new(SwarmSetup { seed, leased_bytes_max: LEASED_BYTES_MAX, tuning }),
             held: None,
             stored: BTreeMap::new(),
             alive: true,

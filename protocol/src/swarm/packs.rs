@@ -45,12 +45,14 @@ impl Swarm {
             words,
             rows: Vec::new(),
             held: Vec::new(),
+            given: Vec::new(),
             rarity: Rarity::new(words),
             known: PeerSet::default(),
             interested: PeerSet::default(),
             spent: PeerSet::default(),
             hungry: PeerSet::default(),
             passed: PeerSet::default(),
+            declined: PeerSet::default(),
             storing: Vec::new(),
             pushes: VecDeque::new(),
             pushing: 0,
@@ -107,13 +109,14 @@ impl Swarm {
         let inside: Vec<PeerKey> = self.inside.iter().chain(self.origins.iter()).collect();
         for peer in inside {
             let Some(of_peer) = self.peer_mut(peer) else { continue };
-            let mut freed = 0;
+            let (mut freed, was_source) = (0, of_peer.is_source());
             of_peer.flights.retain(|flight| {
                 let keep = flight.pack != key;
                 freed += if keep { 0 } else { u64::from(flight.length) };
                 keep
             });
             of_peer.in_flight_bytes -= freed;
+            let ended_source = was_source && !of_peer.is_source();
             let inside = of_peer.place == Place::Inside;
             let pushed = of_peer.push.take_if(|(pack, _)| *pack == key).is_some();
             let counted = pushed && !std::mem::take(&mut of_peer.push_overdue);
@@ -128,12 +131,14 @@ impl Swarm {
                 self.push_busy.remove(peer);
             }
             self.flying_bytes -= freed;
+            self.sources -= u16::from(ended_source);
             if inside {
                 self.say(peer, key, Word::NoInterest);
             }
         }
         self.start_uploads(now);
         self.room_again();
+        self.invite();
     }
 
     pub(super) fn frame_arrived(

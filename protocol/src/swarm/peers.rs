@@ -70,6 +70,7 @@ impl Swarm {
         self.drop_queued(|upload| upload.peer == peer);
         self.push_active -= u16::from(gone.push.is_some() && !gone.push_overdue);
         self.flying_bytes -= gone.in_flight_bytes;
+        self.sources -= u16::from(gone.is_source());
         if gone.place == Place::Origin {
             for flight in &gone.flights {
                 self.wan_flight_ended(flight.pack, flight.index);
@@ -86,6 +87,7 @@ impl Swarm {
             self.missing_again(flight.pack, flight.index);
         }
         self.room_again();
+        self.invite();
         self.start_uploads(now);
     }
 
@@ -271,14 +273,20 @@ impl Swarm {
         let Some(position) = state.flights.iter().position(|flight| flight.index == index && flight.pack == key) else {
             return false;
         };
+        let was_source = state.is_source();
         let flight = state.flights.swap_remove(position);
+        let ended_source = was_source && !state.is_source();
         state.in_flight_bytes -= u64::from(flight.length);
         let wan = state.place == Place::Origin;
         self.flying_bytes -= u64::from(flight.length);
+        self.sources -= u16::from(ended_source);
         if wan {
             self.wan_flight_ended(key, index);
         }
         self.room_again();
+        if ended_source {
+            self.invite();
+        }
         true
     }
 
@@ -378,8 +386,13 @@ impl PackState {
                 self.to_push.insert(index);
             }
         }
-        for set in [&mut self.known, &mut self.interested, &mut self.spent, &mut self.hungry, &mut self.passed] {
+        for set in [&mut self.known, &mut self.interested, &mut self.spent, &mut self.hungry] {
             set.remove(peer);
+        }
+        self.passed.remove(peer);
+        self.declined.remove(peer);
+        if let Some(given) = self.given.get_mut(usize::from(peer.0)) {
+            *given = 0;
         }
         self.confirm.retain(|(to, _)| *to != peer);
     }

@@ -117,10 +117,13 @@ impl Swarm {
         if state.flights.is_empty() {
             state.last_progress = now;
         }
+        let was_source = state.is_source();
         state.flights.push(Flight { pack: key, index, length: length as u32 });
+        let new_source = state.is_source() && !was_source;
         state.in_flight_bytes += length;
         let due = state.progress_due();
         self.flying_bytes += length;
+        self.sources += u16::from(new_source);
         if wan && let Some(own) = self.pack_mut(key) {
             own.wan_pending_bytes += length;
         }

@@ -67,6 +67,13 @@ pub(super) struct PeerState {
     pub replays: u16,
 }
 
+impl PeerState {
+    /// Whether it counts among the neighbours that send what was asked of them in their turns.
+    pub fn is_source(&self) -> bool {
+        self.place == Place::Inside && self.takes_turns && !self.flights.is_empty()
+    }
+}
+
 /// A frame that was pushed, until a neighbour is known to have it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Push {
@@ -125,6 +132,8 @@ pub(super) struct PackState {
     pub rows: Vec<u64>,
     /// How many frames each neighbour has: the members of its row.
     pub held: Vec<u32>,
+    /// How many turns each neighbour has taken: frames that it does not announce here, since they came from here.
+    pub given: Vec<u32>,
     pub rarity: Rarity,
     /// Neighbours that said what they have.
     pub known: PeerSet,
@@ -136,6 +145,8 @@ pub(super) struct PackState {
     pub hungry: PeerSet,
     /// Neighbours whose turns were passed.
     pub passed: PeerSet,
+    /// Those of them whose turns were passed because enough others were sending.
+    pub declined: PeerSet,
     pub storing: Vec<Storing>,
     pub pushes: VecDeque<Push>,
     /// Pushes that no socket took yet.
@@ -187,6 +198,20 @@ impl PackState {
     #[inline]
     pub fn held_by(&self, peer: PeerKey) -> u32 {
         self.held.get(usize::from(peer.0)).copied().unwrap_or(0)
+    }
+
+    /// How many frames a neighbour has, as far as this node can tell: those that it announced and those that it was given.
+    #[inline]
+    pub fn likely_has(&self, peer: PeerKey) -> u32 {
+        self.held_by(peer).saturating_add(self.given.get(usize::from(peer.0)).copied().unwrap_or(0))
+    }
+
+    pub fn was_given(&mut self, peer: PeerKey) {
+        let slot = usize::from(peer.0);
+        if self.given.len() <= slot {
+            self.given.resize(slot + 1, 0);
+        }
+        self.given[slot] = self.given[slot].saturating_add(1);
     }
 
     /// Whether a neighbour has something that is missing here.
@@ -303,6 +328,8 @@ pub struct Swarm {
     pub(super) announce_at: Option<Monotonic>,
     pub(super) storing_bytes: u64,
     pub(super) flying_bytes: u64,
+    /// Neighbours that give turns and of which something was asked.
+    pub(super) sources: u16,
     /// A lower bound of the next deadline but `announce_at`, which comes with almost every frame.
     pub(super) wake: Option<Deadline>,
     /// The latest time that the machine was told.
@@ -342,6 +369,7 @@ impl Swarm {
             announce_at: None,
             storing_bytes: 0,
             flying_bytes: 0,
+            sources: 0,
             wake: None,
             latest: Monotonic::default(),
             scratch: Vec::new(),

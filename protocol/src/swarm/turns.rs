@@ -1,13 +1,16 @@
 //! Turns: who is served next is the holder's choice, which frame the receiver's.
 //!
 //! A node that has a free slot offers a turn to a neighbour that lacks something it has, the needier of two chosen at
-//! random; the neighbour answers at once with the rarest frame it lacks at that moment, or passes. So no uplink is idle
+//! random; the neighbour answers at once with the rarest frame it lacks at that moment, or passes, also where its receive
+//! slots are taken. So no uplink is idle
 //! while a neighbour lacks what it could send, no request waits in a queue, and no frame is committed before it can be
 //! sent. In a star of 500 hosts with ten neighbours each this comes within 6 % of the bound; requests that queue, one for
 //! each neighbour, stay 19 % above it (`docs/src/decisions/turns.md`).
 use super::{
+    bits::PeerSet,
     interface::{PackKey, PeerKey, SwarmOutput, Word},
     peers::patience,
+    random::SplitMix,
     state::{PackState, PeerState, Swarm, Upload, later},
 };
 use crate::time::Monotonic;
@@ -17,6 +20,10 @@ const TURN_REST: u64 = 2_000_000;
 /// Without a frame for so long, neighbours are asked out of turn for what they claim to have, in microseconds; but not
 /// before one of them could have sent a long frame.
 const PROBE_MIN: u64 = 3_000_000;
+/// Neighbours, chosen at random, of which the neediest gets the next turn.
+const CHOICES: u32 = 2;
+/// The same where each takes few at a time: whoever was passed by too often would be late for good.
+const CHOICES_LIMITED: u32 = 4;
 /// Requests that may be under way from one neighbour that gives turns: one is served while the next is offered.
 const FLIGHTS_MAX: usize = 4;
 
@@ -67,10 +74,8 @@ impl Swarm {
                 self.feeding.remove(position);
                 continue;
             };
-            while let Some(one) = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random) {
-                // Of two at random the one that has less: a single one at random leaves some behind.
-                let other = state.hungry.choose(&self.inside, &self.upload_busy, &mut self.random).unwrap_or(one);
-                let peer = if state.held_by(other) < state.held_by(one) { other } else { one };
+            let limited = self.tuning.receive_slots.is_some();
+            while let Some(peer) = state.neediest(&self.inside, &self.upload_busy, &mut self.random, limited) {
                 if state.has_for(peer) {
                     return Some((peer, key));
                 }
@@ -90,6 +95,7 @@ impl Swarm {
         let Some(state) = self.peer_mut(peer) else { return };
         state.rests_until = None;
         let takes_more = state.flights.len() < FLIGHTS_MAX;
+        let new = state.takes_turns && !state.is_source();
         let stalled = self.pack(key).is_none_or(|own| own.stalled_until.is_some());
         if !takes_more || stalled || !self.store_has_room() {
             if takes_more && !stalled {
@@ -97,9 +103,36 @@ impl Swarm {
             }
             return self.pass(peer, key);
         }
+        if new && self.tuning.receive_slots.is_some_and(|slots| self.sources >= slots) {
+            // What more comes at the same time only waits at this node's link, while others could have it at once.
+            if let Some(own) = self.pack_mut(key).filter(|own| own.lacks_of(peer)) {
+                own.declined.insert(peer);
+            }
+            return self.pass(peer, key);
+        }
         match self.pick(peer, key) {
             Some(index) => self.start_flight(now, peer, key, index),
             None => self.pass(peer, key),
+        }
+    }
+
+    /// Tells neighbours whose turns were passed for others' sake that theirs are welcome again: as many, chosen at
+    /// random, as may be asked beside those that send.
+    pub(super) fn invite(&mut self) {
+        let Some(slots) = self.tuning.receive_slots else { return };
+        let mut room = slots.saturating_sub(self.sources);
+        for position in 0..self.lacking.len() {
+            let key = self.lacking[position];
+            while room > 0 {
+                let Some(own) = self.packs.get_mut(usize::from(key.0)).and_then(Option::as_deref_mut) else { break };
+                let Some(peer) = own.declined.choose(&self.inside, &self.no_room, &mut self.random) else { break };
+                own.declined.remove(peer);
+                if own.passed.contains(peer) && own.lacks_of(peer) {
+                    own.passed.remove(peer);
+                    room -= 1;
+                    self.say(peer, key, Word::Interest);
+                }
+            }
         }
     }
 
@@ -134,9 +167,15 @@ impl Swarm {
         if let Some(state) = self.peer_mut(peer) {
             state.turn_failures = 0;
         }
-        if let Some(state) = self.pack_mut(pack).filter(|state| state.interested.contains(peer)) {
-            state.hungry.insert(peer);
-            self.feed(pack);
+        let limited = self.tuning.receive_slots.is_some();
+        if let Some(state) = self.pack_mut(pack) {
+            if limited {
+                state.was_given(peer);
+            }
+            if state.interested.contains(peer) {
+                state.hungry.insert(peer);
+                self.feed(pack);
+            }
         }
         self.start_upload(now, upload, true);
         true
@@ -225,6 +264,16 @@ impl Swarm {
 }
 
 impl PackState {
+    /// Whose turn is next: of some at random the one that has least. A single one at random leaves some behind, and the
+    /// neediest of all would be everybody's choice.
+    #[inline]
+    fn neediest(&self, inside: &PeerSet, busy: &PeerSet, random: &mut SplitMix, limited: bool) -> Option<PeerKey> {
+        if limited {
+            return self.hungry.choose_least(inside, busy, random, CHOICES_LIMITED, |peer| self.likely_has(peer));
+        }
+        self.hungry.choose_least(inside, busy, random, CHOICES, |peer| self.held_by(peer))
+    }
+
     /// After how long without a frame neighbours are asked out of turn.
     fn probe_after(&self) -> u64 {
         PROBE_MIN.max(patience(self.length_of(0)))
@@ -237,7 +286,12 @@ impl PackState {
         let row = self.row(peer);
         let mut unsaid = self.announce.iter().filter(|index| !self.peer_has(peer, **index)).count() as u32;
         for (number, shown) in self.shown.words().iter().enumerate() {
-            let lacks = (shown & !row.get(number).copied().unwrap_or(0)).count_ones();
+            let lacks = shown & !row.get(number).copied().unwrap_or(0);
+            if lacks == 0 {
+                continue;
+            }
+            // Counting bits takes longer than all the rest, and mostly there is nothing to subtract.
+            let lacks = if unsaid == 0 { 1 } else { lacks.count_ones() };
             if lacks > unsaid {
                 return true;
             }

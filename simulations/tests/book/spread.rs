@@ -45,14 +45,24 @@ fn equal_uplinks_take_m_plus_log2_n_rounds() {
 }
 
 #[test]
-fn symmetric_cards_and_ten_neighbours_come_near() {
-    // THEORY.md: rarest first with ten neighbours is at 1.07 to 1.15 of the bound.
-    for (count, frames) in [(20, 256), (100, 256)] {
-        let rounds = equal(count, frames, MIB / 4, 100e6, Neighbours::Number(10));
+fn symmetric_cards_come_near() {
+    // THEORY.md: rarest first with ten neighbours is at 1.07 to 1.15 of the bound; with a full view it asks for 1.05 where
+    // there are hundred frames and more, which the machine keeps from about two hundred on. Where each card receives no
+    // faster than the others send, choices collide.
+    let (all, ten) = (Neighbours::All, Neighbours::Number(10));
+    let cases = [
+        (20, 256, all, 1.05),
+        (100, 100, all, 1.10),
+        (100, 256, all, 1.05),
+        (20, 256, ten, 1.07),
+        (100, 256, ten, 1.07),
+    ];
+    for (count, frames, neighbours, most) in cases {
+        let rounds = equal(count, frames, MIB / 4, 100e6, neighbours);
         let least = frames as f64 + (count as f64).log2().floor();
-        println!("{count} hosts, {frames} frames, ten neighbours: {rounds:.2}, {:.3}", rounds / least);
+        println!("{count} hosts, {frames} frames, {neighbours:?}: {rounds:.2}, {:.3}", rounds / least);
         assert!(
-            rounds >= least && rounds <= 1.15 * least,
+            rounds >= least && rounds <= most * least,
             "{count} hosts, {frames} frames: {rounds}, at least {least}"
         );
     }
@@ -69,9 +79,8 @@ fn the_fluid_minimum_is_approached_and_never_passed() {
     // Figures of Kumar and Ross: F = 15 Gbit, server 30 Mbit/s, downlinks 2 Mbit/s. The time is in proportion to F and
     // to the rates together, so that fewer bits over faster links show the same: 1024 frames of 128 KiB, and every rate
     // twenty times as high, because the machine takes who sends less than 256 KiB/s for silent.
-    // THEORY.md's row also has N = 1000, which takes minutes, and N = 100 at equal rates: there the machine came to 1.16,
-    // beyond the tenth that is asked (docs/src/plan/trust.md); 50 hosts are held to it.
-    let cases = [(500e3, 100, 18_750.0), (1e6, 100, 11_538.5), (2e6, 50, 7_500.0)];
+    // THEORY.md's row also has N = 1000, which takes minutes.
+    let cases = [(500e3, 100, 18_750.0), (1e6, 100, 11_538.5), (2e6, 100, 7_500.0)];
     let (frame, faster) = (128 << 10, 20.0);
     let payload = 1024 * frame;
     for (up, count, expected) in cases {
@@ -85,6 +94,45 @@ fn the_fluid_minimum_is_approached_and_never_passed() {
         assert!(seconds >= bound, "{count} hosts up {up}: {seconds} s, bound {bound}");
         assert!(seconds <= 1.10 * bound, "{count} hosts up {up}: {seconds} s, bound {bound}");
     }
+}
+
+#[test]
+fn the_fluid_minimum_is_approached_with_256_frames_too() {
+    // The fewest frames that the row asks for, beside a station at 15 times a host's downlink; and where the uplinks are so
+    // slow that many have to send to one host at the same time.
+    let (frame, count) = (MIB, 100);
+    let payload = 256 * frame;
+    for (up, station) in [(25e6, 1500e6), (50e6, 1500e6), (100e6, 1500e6), (10e6, 400e6)] {
+        let bound = fluid_minimum(8.0 * payload as f64, station, count as f64, up, 100e6);
+        let mut sum = 0.0;
+        for seed in 0..4 {
+            let (server, card) = (Card::new(station, station), Card::new(up, 100e6));
+            let site = LocalSite::prestaged(payload, frame, server, hosts(count, card)).seeded(seed);
+            let ratio = run(&site, payload, frame).makespan_seconds() / bound;
+            assert!((1.0..=1.10).contains(&ratio), "{count} hosts up {up}, seed {seed}: {ratio} of the bound");
+            sum += ratio / 4.0;
+        }
+        println!("{count} hosts, 256 frames, up {up}: {sum:.3} of the bound");
+        assert!(sum <= 1.07, "{count} hosts up {up}: {sum} of the bound");
+    }
+}
+
+#[test]
+fn the_fast_half_of_a_site_is_done_soon_and_all_are_in_time() {
+    // Half of the hosts at a fifth of the rate, a full view: the fast half within 1.1 times M + floor(log2 N) of its own,
+    // all within 1.05 times the fluid minimum, which is what a slow card takes to receive everything.
+    let (frame, frames, count, rate) = (64 << 10, 1024, 20, 100e6);
+    let mut all = hosts(count, Card::new(rate, rate));
+    all[..count / 2].fill(LocalHost::new(Card::new(rate / 5.0, rate / 5.0), 0.0));
+    let site = LocalSite::prestaged(frames * frame, frame, Card::new(rate, rate), all);
+    let spread = run(&site, frames * frame, frame);
+    let round = 8.0 * frame as f64 / rate;
+    let fast = spread.ready_seconds().skip(count / 2).map(Option::unwrap).fold(0.0, f64::max) / round;
+    let bound = frames as f64 + ((count / 2) as f64).log2().floor();
+    let minimum = 5.0 * frames as f64;
+    println!("fast half {:.3}, all {:.3}", fast / bound, spread.makespan_seconds() / round / minimum);
+    assert!(fast >= bound && fast <= 1.10 * bound, "{fast} rounds, bound {bound}");
+    assert!(spread.makespan_seconds() / round >= minimum && spread.makespan_seconds() / round <= 1.05 * minimum);
 }
 
 #[test]

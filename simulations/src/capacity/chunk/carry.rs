@@ -65,15 +65,18 @@ impl World<'_> {
     }
 
     /// A frame leaves: it passes both cards at the same time, each at its own rate, and waits at the switch where the
-    /// receiver's is taken. The sender's slot is free once the receiver has it all, as a connection's buffers are.
+    /// receiver's is taken. The receiver's is taken for as long as it needs itself, not for as long as a slow sender
+    /// takes: meanwhile it receives from others, as it does with connections side by side. So by any time it has received
+    /// no more than its rate allows. The sender's slot is free once the receiver has it all, as a connection's buffers
+    /// are.
     fn send(&mut self, node: u32, link: Link, index: u32) {
         let (up, _) = self.frame_times(node, index);
         let (_, down) = self.frame_times(link.node, index);
         let sent = self.now.saturating_add(up).max(self.medium(node, link.node, index));
         self.nodes[node as usize].sends_until = sent;
         let to = &mut self.nodes[link.node as usize];
-        let received = sent.max(self.now.max(to.receives_until).saturating_add(down));
-        to.receives_until = received;
+        to.receives_until = self.now.max(to.receives_until).saturating_add(down);
+        let received = sent.max(to.receives_until);
         self.plan(received, Event::Carried { node: link.node, link: link.number, slot: link.slot, index });
     }
 

@@ -1,10 +1,11 @@
 //! The spread inside a site frame by frame: every node's swarm machine decides, this world only carries.
 //!
-//! A node's card sends one frame after another and receives one after another, each at its rate; a frame is received
-//! while it is sent, and waits at the switch where the receiver's card is taken. The sender's slot is free once the
-//! receiver has it all. A radio medium carries one frame at a time, too. Small messages take a tenth of a millisecond
-//! and no room. The line into the site carries frames in the order in which they were asked for, at the rates that the
-//! uplink's shares leave to the site. Disks and checks of hashes take no time.
+//! A node's card sends one frame after another, at its rate. A frame is received while it is sent; it waits at the switch
+//! where the receiver's card is taken, which works off what comes in the order in which it was sent, and is not kept from
+//! others by a slow sender's frame. The sender's slot is free once the receiver has it all. A radio medium carries one
+//! frame at a time, too. Small messages take a tenth of a millisecond and no room. The line into the site carries frames
+//! in the order in which they were asked for, at the rates that the uplink's shares leave to the site. Disks and checks of
+//! hashes take no time.
 //!
 //! What station and headquarters do for a lease is modelled, not run: the station is the inlet; when it fails, or the
 //! inlet leaves, the next host that asks gets the lease as soon as the old one is over.
@@ -14,7 +15,7 @@
 //! | `world` | nodes, events in time, what the machines want done |
 //! | `links` | who is connected with whom; hosts that come and go |
 //! | `carry` | cards, medium, messages and the line |
-//! | `slots` | how much at a time each machine pushes and serves |
+//! | `slots` | what the rule for slots needs to know of a site |
 mod carry;
 mod links;
 mod slots;
@@ -29,7 +30,7 @@ use branchline_protocol::{
     content::{ChunkEntry, Manifest, ManifestError, OriginalFile, PACK_FORMAT, Pack},
     ids::{Epoch, Hash, NodeId, SiteName},
     limits::CHUNK_BYTES_MAX,
-    swarm::{GrantedLease, Tuning},
+    swarm::{GrantedLease, LinkFigures, Tuning},
 };
 use ed25519_dalek::SigningKey;
 
@@ -44,8 +45,10 @@ pub struct Content {
     pack: Arc<Pack>,
     signed: Signed<Lease>,
     lease: Lease,
-    /// How much at a time the machines push and serve, instead of what the rule of
-    /// [`Tuning::for_link`] says: for measurements.
+    /// How much at a time each machine pushes, serves and asks for, by its link: [`Tuning::for_link`], unless something
+    /// else is to be measured.
+    pub rule: fn(LinkFigures) -> Tuning,
+    /// What every machine takes instead, whatever its link: for measurements.
     pub tuning: Option<Tuning>,
 }
 
@@ -77,7 +80,7 @@ impl Content {
         };
         // Nobody checks it: the origin of this world lets the inlet through.
         let signed = Signed::sign(&lease, &SigningKey::from_bytes(&[1; 32]));
-        Ok(Self { pack, signed, lease, tuning: None })
+        Ok(Self { pack, signed, lease, rule: Tuning::for_link, tuning: None })
     }
 
     fn grant(&self, sequence: u64, held: Vec<u8>) -> Box<GrantedLease> {

@@ -71,6 +71,19 @@ fn a_radio_medium_carries_everything_one_after_another() {
 }
 
 #[test]
+fn a_slow_sender_does_not_keep_a_fast_receiver_from_others() {
+    // Hosts whose uplinks are a tenth of their downlinks, beside a station at four times these: what slow senders send
+    // to a host arrives side by side with what the station sends it, so that the fluid minimum is met.
+    let (count, frames) = (40, 128);
+    let (station, card) = (Card::new(400e6, 400e6), Card::new(10e6, 100e6));
+    let site = LocalSite::prestaged(frames * FRAME, FRAME, station, vec![LocalHost::new(card, 0.0); count]).seeded(3);
+    let bits = (frames * FRAME * 8) as f64;
+    let minimum = count as f64 * bits / (400e6 + count as f64 * 10e6);
+    let seconds = run(&site).makespan_seconds();
+    assert!(seconds >= minimum && seconds <= 1.08 * minimum, "{seconds} s, at least {minimum}");
+}
+
+#[test]
 fn a_site_that_never_begins_never_ends() {
     let mut site = site(3, 4);
     site.hosts.iter_mut().for_each(|host| host.arrives = NEVER);
