@@ -1,5 +1,5 @@
 //! R116 and R115 on a running site: a host's address changes while its node runs, another machine takes the old one, and
-//! rows are deleted and bent in the router behind the station's back, and another member, or a machine that says nothing,
+//! rows are deleted and bent in the router behind the station's back, and another member, or a machine that is none,
 //! gets the address of a host that is off. What is asked is the router itself, the hosts behind it, and headquarters' list
 //! of targets.
 #![forbid(unsafe_code)]
@@ -47,7 +47,7 @@ fn lab_address_changes_while_the_node_runs() -> Result<()> {
     move_and_let_another_take_the_address(&site, &mut places)?;
     delete_a_row_and_bend_another(&site, &places)?;
     the_address_of_a_host_that_is_off(&site, &mut places)?;
-    a_silent_machine_at_the_address_of_a_host_that_is_off(&site, &places)
+    a_stranger_at_the_address_of_a_host_that_is_off(&site, &places)
 }
 
 /// Where a mapped address leads, by the router's forwarding plane.
@@ -319,9 +319,9 @@ fn the_address_of_a_host_that_is_off(site: &Site, places: &mut BTreeMap<&str, St
     assert_settled(site, places)
 }
 
-/// Who gets the address need not be a member, nor announce itself: its link address is another one. The heir serves as that
-/// machine: it has the address besides its own, says nothing of it, and its agent answers there.
-fn a_silent_machine_at_the_address_of_a_host_that_is_off(site: &Site, places: &BTreeMap<&str, String>) -> Result<()> {
+/// Who gets the address need not be a member: its link address is another one, which is heard with its first packet. The heir
+/// serves as that machine: it has the address besides its own, its node says nothing of it, and its agent answers there.
+fn a_stranger_at_the_address_of_a_host_that_is_off(site: &Site, places: &BTreeMap<&str, String>) -> Result<()> {
     let lab = site.lab();
     let (address, mapped) = (places[MOVED].clone(), listed(site, MOVED)?.context("no target")?);
     lab.kill(MOVED, "run", "KILL")?;
@@ -331,6 +331,11 @@ fn a_silent_machine_at_the_address_of_a_host_that_is_off(site: &Site, places: &B
     let mut seen = Seen::new();
     lab.check(HEIR, &["ip", "addr", "add", &format!("{address}/16"), "dev", "eth0"])?;
     lab.check("router", &["ip", "neigh", "flush", "dev", "lan0"])?;
+    // The first packet that the machine sends from there: its question for the receiver is heard in the whole segment.
+    let first_packet = format!(
+        "ip route add 10.1.9.9 dev eth0 src {address} && echo >/dev/udp/10.1.9.9/9; ip route del 10.1.9.9 dev eth0"
+    );
+    lab.check(HEIR, &["bash", "-c", &first_packet])?;
     while !seen.first.contains_key("headquarters lists the host no more")
         || !seen.first.contains_key("no row leads there")
     {
@@ -343,7 +348,7 @@ fn a_silent_machine_at_the_address_of_a_host_that_is_off(site: &Site, places: &B
         seen.note("no row leads there", leads_to(&lab.nat_table()?, &mapped).is_none());
         ensure!(seen.since.elapsed() < Duration::from_secs(60), "{}", site.log_end("station", "run"));
     }
-    seen.print("a silent machine at the address of a host that is off");
+    seen.print("a stranger at the address of a host that is off");
     for (what, seconds) in seen.first.iter().filter(|(what, _)| !what.starts_with("a scrape")) {
         ensure!(*seconds < SCRAPE.as_secs_f64(), "{what} after {seconds:.1} s only");
     }

@@ -169,7 +169,7 @@ pub fn install(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), Step
             work.output(&format!("{name} {version} is installed already and stays as it is"));
             return Ok(());
         }
-        Standing::Installed { version: found } => match work.earlier(&package.name) {
+        Standing::Installed { version: found } => match work.earlier(package) {
             Some(earlier) => Undo::ReinstallPackage { name: name.clone(), image: earlier.image },
             None => return Err(StepError::NotOurs { name, version: found }),
         },
@@ -296,7 +296,16 @@ pub fn leave_out(work: &mut Work<'_>, image: ImageId, before: &Undo) -> Result<(
     let (host, mut output) = (work.host(), |line: &str| work.output(line));
     match before {
         Undo::ReinstallPackage { image, .. } => reinstall(host, name, *image, &mut output)?,
-        _ => take_away(host, name, &mut output)?,
+        _ => {
+            let _lock = lock(host)?;
+            let mut command = dpkg(host);
+            command.args(["--remove", name]);
+            match exec::run(command, DPKG_LIMIT, &mut output) {
+                // Another package may need it by now. Its own scripts decide here, unlike where an installation is undone.
+                Err(ExecError::Failed { .. }) => output(&format!("dpkg does not remove {name}, so it stays")),
+                done => done?,
+            }
+        }
     }
     if let Some(found) = watch::end(work.host(), &watched)? {
         work.narrow(found)?;

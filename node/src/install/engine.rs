@@ -144,6 +144,7 @@ fn perform(work: &mut Work<'_>, act: &Act<'_>, plan: &Plan, packs: &[OfferedPack
             Ok(())
         }),
         Act::Remove(package) => removal::remove(work, package),
+        Act::Retire(package) => removal::retire(work, package),
         Act::Deb(package) => deb::install(work, package),
         Act::Rpm(package) => Err(StepError::Format { name: package.name.clone() }),
         Act::Tar(package, step) => perform_tar(work, package, step),

@@ -11,11 +11,11 @@ use std::{
 
 use branchline_protocol::{
     catalogue::{CommandLine, PayloadFormat, StepAction},
-    plan::PlannedPackage,
+    plan::{Plan, PlannedPackage, Step},
 };
 
 use super::{
-    acts::{Act, acts},
+    acts::{Act, acts, is_same},
     deb,
     error::StepError,
     files,
@@ -31,16 +31,19 @@ struct Part {
     undo: Undo,
     /// The program that it is the undo of, if it is one.
     line: Option<CommandLine>,
+    /// Whether it belongs to the start of the package's service.
+    of_start: bool,
 }
 
-/// What two undos of one package are about: only the older one leads to what was there before the package.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// What an undo is about. Of one package's undos the oldest leads to what was there before it, and of several packages' the
+/// last one to write has it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Path(PathBuf),
     Service(String),
     Unit(String),
     Package(String),
-    Command(String, Vec<String>),
+    Program,
     Units,
 }
 
@@ -53,13 +56,57 @@ impl Subject {
             Undo::PurgePackage { name } | Undo::RemovePackage { name } | Undo::ReinstallPackage { name, .. } => {
                 Self::Package(name.clone())
             }
-            Undo::Command(line) => Self::Command(line.program.clone(), line.arguments.clone()),
+            Undo::Command(_) => Self::Program,
             Undo::SystemdReload => Self::Units,
             // Users own files elsewhere; what scripts of a package left is its data; and what is final stays. All of them but
             // the last go when everything is uninstalled.
             Undo::User { .. } | Undo::Watched { .. } | Undo::Found { .. } | Undo::Final { .. } => return None,
         })
     }
+
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Path(_) | Self::Service(_) | Self::Unit(_))
+    }
+}
+
+/// An undo with the act that it takes back, and the number of its layer.
+struct Record<'p> {
+    layer: usize,
+    act: Act<'p>,
+    undo: Undo,
+}
+
+impl Record<'_> {
+    fn is_of(&self, package: &PlannedPackage) -> bool {
+        self.act.installs().is_some_and(|installed| is_same(installed, package))
+    }
+}
+
+/// All undos of these layers that belong to a package, oldest first.
+fn records<'p>(layers: &[Layer], plans: &'p [Plan]) -> Vec<Record<'p>> {
+    let mut records = Vec::new();
+    for (layer, (of_layer, plan)) in layers.iter().zip(plans).enumerate() {
+        let before = layer.checked_sub(1).and_then(|before| plans.get(before));
+        for (step, undo) in &of_layer.undos {
+            let act = acts(plan, before).into_iter().nth((*step as usize).wrapping_sub(1));
+            records.extend(act.map(|act| Record { layer, act, undo: undo.clone() }));
+        }
+    }
+    records
+}
+
+/// Paths and services that another package has had last than this one.
+fn taken_by_others(records: &[Record<'_>], package: &PlannedPackage) -> BTreeSet<Subject> {
+    let mut owners: BTreeMap<Subject, bool> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.act.installs().is_some()) {
+        let shared = Subject::of(&record.undo).filter(Subject::is_shared);
+        owners.extend(shared.map(|subject| (subject, record.is_of(package))));
+    }
+    owners.into_iter().filter(|(_, own)| !own).map(|(subject, _)| subject).collect()
+}
+
+fn load_plans(host: &Host, layers: &[Layer]) -> Result<Vec<Plan>, StepError> {
+    Ok(layers.iter().map(|layer| plans::load(host, layer.plan)).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Removes `package`, which the plan in force has installed.
@@ -67,129 +114,153 @@ impl Subject {
 /// # Errors
 /// Something does not go, or cannot be kept for the way back.
 pub fn remove(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), StepError> {
-    for part in parts(work.host(), work.committed(), package)? {
-        take_out(work, package, part)?;
-    }
-    Ok(())
+    let parts = parts(work, package)?;
+    take_out(work, package, parts)
 }
 
-/// The undos of a package's installation over all layers that it was in without a break: services first, then the newest
-/// first.
-fn parts(host: &Host, layers: &[Layer], package: &PlannedPackage) -> Result<Vec<Part>, StepError> {
-    let plans = layers.iter().map(|layer| plans::load(host, layer.plan)).collect::<Result<Vec<_>, _>>()?;
-    let is_it = |other: &PlannedPackage| (&other.name, other.format) == (&package.name, package.format);
-    let since = plans.iter().rposition(|plan| !plan.packages.iter().any(is_it)).map_or(0, |before| before + 1);
-    // The last owner of every path; another package may have written there since.
-    let mut owners: BTreeMap<PathBuf, bool> = BTreeMap::new();
-    let mut found = Vec::new();
-    for (index, (layer, plan)) in layers.iter().zip(&plans).enumerate() {
-        let acts = acts(plan, index.checked_sub(1).and_then(|before| plans.get(before)));
-        for (step, undo) in &layer.undos {
-            let act = acts.get((*step as usize).wrapping_sub(1));
-            let own = act.is_some_and(|act| act.installs().is_some_and(is_it)) && index >= since;
-            if let Undo::Path { path, .. } | Undo::OwnFile { path, .. } = undo {
-                owners.insert(path.clone(), own);
-            }
-            found.extend(act.filter(|act| own && counts(act, undo)).map(|act| part(act, undo)));
+/// Stops the service of `package` for good: the package stays, in another version without it.
+///
+/// # Errors
+/// As for [`remove`].
+pub fn retire(work: &mut Work<'_>, package: &PlannedPackage) -> Result<(), StepError> {
+    let parts = parts(work, package)?.into_iter().filter(|part| part.of_start).collect();
+    take_out(work, package, parts)
+}
+
+/// The undos of a package's installation over all layers that it was in without a break: services first, then programs,
+/// then the newest first.
+fn parts(work: &Work<'_>, package: &PlannedPackage) -> Result<Vec<Part>, StepError> {
+    let layers = work.layers();
+    let plans = load_plans(work.host(), &layers)?;
+    // The last layer is the one under way.
+    let installed = plans.len().saturating_sub(1);
+    let has_it = |plan: &Plan| plan.packages.iter().any(|other| is_same(other, package));
+    let since = plans[..installed].iter().rposition(|plan| !has_it(plan)).map_or(0, |before| before + 1);
+    let records = records(&layers, &plans);
+    let others = taken_by_others(&records, package);
+    let own = |record: &&Record<'_>| record.layer >= since && record.layer < installed && record.is_of(package);
+    let newest = records.iter().filter(own).map(|record| record.layer).max();
+    let mut seen = BTreeSet::new();
+    let (mut services, mut programs, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    for record in records.iter().filter(own).filter(|record| counts(record)) {
+        let Some(subject) = Subject::of(&record.undo).filter(|subject| !others.contains(subject)) else { continue };
+        match subject {
+            // Only the newest version's programs are there.
+            Subject::Program if Some(record.layer) == newest => programs.push(part(record)),
+            Subject::Program => {}
+            subject if !seen.insert(subject.clone()) => {}
+            Subject::Service(_) | Subject::Unit(_) => services.push(part(record)),
+            _ => rest.push(part(record)),
         }
     }
-    found.retain(|part| match Subject::of(&part.undo) {
-        Some(Subject::Path(path)) => owners.get(&path) == Some(&true),
-        subject => subject.is_some(),
-    });
-    let mut seen = BTreeSet::new();
-    // The oldest of each subject, but the newest of each program: it is the one that is there now.
-    let (programs, mut rest): (Vec<Part>, Vec<Part>) =
-        found.into_iter().partition(|part| matches!(part.undo, Undo::Command(_)));
-    rest.retain(|part| Subject::of(&part.undo).is_some_and(|subject| seen.insert(subject)));
-    let mut programs: Vec<Part> = programs.into_iter().rev().collect();
-    programs.retain(|part| Subject::of(&part.undo).is_some_and(|subject| seen.insert(subject)));
-    let (mut ordered, rest): (Vec<Part>, Vec<Part>) = rest.into_iter().rev().partition(|part| is_service(&part.undo));
-    ordered.extend(programs);
-    ordered.extend(rest);
-    Ok(ordered)
-}
-
-fn is_service(undo: &Undo) -> bool {
-    matches!(undo, Undo::Supervised { .. } | Undo::SystemdUnit { .. })
+    Ok(services.into_iter().rev().chain(programs.into_iter().rev()).chain(rest.into_iter().rev()).collect())
 }
 
 /// Of a Debian package only dpkg knows what belongs to it; the database that the first package needed is not its own, but
 /// directories that were there before it are put back.
-fn counts(act: &Act<'_>, undo: &Undo) -> bool {
-    let is_deb = matches!(act, Act::Deb(_));
-    match undo {
+fn counts(record: &Record<'_>) -> bool {
+    let is_deb = matches!(record.act, Act::Deb(_));
+    match &record.undo {
         Undo::Path { before, .. } => !is_deb || matches!(before, Before::Directory { .. }),
         Undo::OwnFile { .. } => !is_deb,
         _ => true,
     }
 }
 
-fn part(act: &Act<'_>, undo: &Undo) -> Part {
-    let line = match act {
+fn part(record: &Record<'_>) -> Part {
+    let line = match &record.act {
         Act::Tar(_, step) => match &step.action {
             StepAction::RunCommand(line) => Some(line.clone()),
             _ => None,
         },
         _ => None,
     };
-    Part { undo: undo.clone(), line }
+    // A process that the installer looks after is nobody else's: what ran before it under its name was another version's.
+    let undo = match &record.undo {
+        Undo::Supervised { name, .. } => Undo::Supervised { name: name.clone(), previous: None },
+        undo => undo.clone(),
+    };
+    Part { undo, line, of_start: matches!(record.act, Act::Start(..)) }
 }
 
-fn take_out(work: &mut Work<'_>, package: &PlannedPackage, part: Part) -> Result<(), StepError> {
+/// Takes parts out in their order. What is at their paths is kept first, all at once.
+fn take_out(work: &mut Work<'_>, package: &PlannedPackage, parts: Vec<Part>) -> Result<(), StepError> {
     let host = work.host();
-    match &part.undo {
-        Undo::Path { path, .. } | Undo::OwnFile { path, .. } => work.intend(undo::observe(host, path)?)?,
-        Undo::Supervised { name, .. } => {
-            let previous = host.supervisor().record(name).map(Box::new);
-            work.intend(Undo::Supervised { name: name.clone(), previous })?;
-        }
-        Undo::SystemdUnit { unit, .. } => {
-            // On the way back the unit's file comes first, then systemd reads it, then the unit starts.
-            work.intend_all(vec![service::systemd_state(unit), Undo::SystemdReload])?;
-        }
-        Undo::Command(_) => work.intend_all(part.line.into_iter().map(Undo::Command).collect())?,
-        undo => {
-            deb::leave_out(work, package.image, undo)?;
-            if !matches!(undo, Undo::SystemdReload) {
-                return Ok(());
+    let mut announced = false;
+    for part in parts.iter() {
+        let not_removed = |fault| StepError::NotRemoved { name: package.name.clone(), fault };
+        match &part.undo {
+            Undo::Path { .. } | Undo::OwnFile { .. } if announced => {}
+            Undo::Path { .. } | Undo::OwnFile { .. } => {
+                let paths = parts.iter().filter_map(|part| match &part.undo {
+                    Undo::Path { path, .. } | Undo::OwnFile { path, .. } => Some(path),
+                    _ => None,
+                });
+                let undos = paths.map(|path| undo::observe(host, path)).collect::<Result<Vec<_>, _>>()?;
+                work.intend_all(undos)?;
+                announced = true;
+            }
+            Undo::Supervised { name, .. } => {
+                let previous = host.supervisor().record(name).map(Box::new);
+                work.intend(Undo::Supervised { name: name.clone(), previous })?;
+            }
+            Undo::SystemdUnit { unit, .. } => {
+                // On the way back the unit's file comes first, then systemd reads it, then the unit starts.
+                work.intend_all(vec![service::systemd_state(unit), Undo::SystemdReload])?;
+            }
+            Undo::Command(_) => {
+                work.intend_all(part.line.clone().into_iter().map(Undo::Command).collect())?;
+                // The version that had this program may be the last that did; the package goes all the same.
+                if let Err(fault) = part.undo.apply(host, &mut |text| work.output(text)) {
+                    work.output(&fault);
+                }
+                continue;
+            }
+            Undo::SystemdReload => {}
+            undo => {
+                deb::leave_out(work, package.image, undo)?;
+                continue;
             }
         }
+        part.undo.apply(host, &mut |text| work.output(text)).map_err(not_removed)?;
     }
-    let applied = part.undo.apply(host, &mut |text| work.output(text));
-    applied.map_err(|fault| StepError::NotRemoved { name: package.name.clone(), fault })
+    Ok(())
 }
 
 /// Removes what the earlier version of an archive has put under `prefix` and this one has not. What the plan writes there
-/// itself stays.
+/// itself stays, and what another package has put there.
 ///
 /// # Errors
 /// Something does not go, or cannot be kept for the way back.
 pub fn remove_leftovers(work: &mut Work<'_>, package: &PlannedPackage, prefix: &str) -> Result<(), StepError> {
-    let unpacks =
-        |step: &branchline_protocol::plan::Step| step.action == StepAction::Unpack { prefix: prefix.to_owned() };
-    let earlier = work.earlier(&package.name).filter(|earlier| {
+    let unpacks = |step: &Step| step.action == StepAction::Unpack { prefix: prefix.to_owned() };
+    let earlier = work.earlier(package).filter(|earlier| {
         earlier.format == PayloadFormat::Tar && earlier.image != package.image && earlier.steps.iter().any(unpacks)
     });
     let Some(earlier) = earlier else { return Ok(()) };
     let host = work.host();
-    let written: BTreeSet<&Path> = package.files.iter().map(|file| Path::new(&file.path)).collect();
-    let left = tar::leftovers(&host.image(earlier.image), &host.image(package.image), Path::new(prefix))?;
-    let mut count = 0;
-    for path in left.iter().filter(|path| !written.contains(path.as_path())) {
-        let place = host.root().place(path)?;
-        let Ok(metadata) = fs::symlink_metadata(&place) else { continue };
-        let undo = undo::observe(host, path)?;
-        work.intend(undo)?;
-        if metadata.is_dir() {
-            undo::remove_empty(&place, &mut |text| work.output(text))?;
-        } else {
-            files::remove_if_there(&place)?;
+    let layers = work.layers();
+    let plans = load_plans(host, &layers)?;
+    let others = taken_by_others(&records(&layers, &plans), package);
+    let of_steps = package.steps.iter().filter_map(|step| match &step.action {
+        StepAction::WriteFile { path, .. } | StepAction::CreateDirectory { path, .. } => Some(Path::new(path)),
+        _ => None,
+    });
+    let written: BTreeSet<&Path> = package.files.iter().map(|file| Path::new(&file.path)).chain(of_steps).collect();
+    let mut left = tar::leftovers(&host.image(earlier.image), &host.image(package.image), Path::new(prefix))?;
+    left.retain(|path| !written.contains(path.as_path()) && !others.contains(&Subject::Path(path.clone())));
+    let places = left.iter().map(|path| host.root().place(path)).collect::<Result<Vec<_>, _>>()?;
+    let undos = left.iter().map(|path| undo::observe(host, path)).collect::<Result<Vec<_>, _>>()?;
+    work.intend_all(undos)?;
+    for place in &places {
+        match fs::symlink_metadata(place) {
+            Ok(metadata) if metadata.is_dir() => undo::remove_empty(place, &mut |text| work.output(text))?,
+            Ok(_) => files::remove_if_there(place)?,
+            Err(_) => {}
         }
-        count += 1;
     }
-    if count > 0 {
-        work.output(&format!("{count} paths of {} {} are removed", earlier.name, earlier.version));
+    if !left.is_empty() {
+        work.output(&format!("{} paths of {} {} are removed", left.len(), earlier.name, earlier.version));
     }
     Ok(())
 }

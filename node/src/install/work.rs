@@ -8,6 +8,7 @@ use std::{
 use branchline_protocol::{plan::PlannedPackage, report::EventBody};
 
 use super::{
+    acts::is_same,
     error::StepError,
     events::EventLog,
     files::{self, FileError, at},
@@ -72,15 +73,16 @@ impl<'a> Work<'a> {
         Ok(self.journal.append(vec![Entry::Narrowed { step: self.step, undo }])?)
     }
 
-    /// The plans that are installed, oldest first, with what takes them back.
-    pub fn committed(&self) -> &[Layer] {
-        &self.journal.state().committed
+    /// The plans that are installed, oldest first, and the one under way, with what takes them back.
+    pub fn layers(&self) -> Vec<Layer> {
+        let state = self.journal.state();
+        state.committed.iter().chain(&state.unfinished).cloned().collect()
     }
 
-    /// The package of that name in the plan in force, if its image is kept.
-    pub fn earlier(&self, package: &str) -> Option<PlannedPackage> {
-        let plan = plans::load(self.host, self.committed().last()?.plan).ok()?;
-        let earlier = plan.packages.into_iter().find(|planned| planned.name == package)?;
+    /// The same package in the plan in force, if its image is kept.
+    pub fn earlier(&self, package: &PlannedPackage) -> Option<PlannedPackage> {
+        let plan = plans::load(self.host, self.journal.state().committed.last()?.plan).ok()?;
+        let earlier = plan.packages.into_iter().find(|planned| is_same(planned, package))?;
         self.host.image(earlier.image).exists().then_some(earlier)
     }
 

@@ -15,9 +15,9 @@ use super::{node::Node, station::StationContext};
 
 /// The kernel's neighbours of IPv4; `proc_net(5)`.
 const NEIGHBOURS: &str = "/proc/net/arp";
-/// Between two looks. A stranger that announces itself is seen by the next one, one that stays silent once the kernel has
-/// given the former neighbour up, which takes it about eight seconds.
-const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks. A stranger that asks for anybody's link address is seen by the next one, one that only answers once the
+/// kernel has given the former neighbour up, which takes it 8 to 53 s by its defaults (`arp(7)`).
+const LOOK: Duration = Duration::from_secs(1);
 /// Addresses that are asked about in one look; the others follow in the next ones.
 const ASKED_MAX: usize = 64;
 /// The port of RFC 863: whatever comes there is thrown away.
@@ -71,9 +71,13 @@ fn ask(addresses: &[Ipv4Addr], from: usize) -> usize {
     (from + ASKED_MAX) % addresses.len()
 }
 
-/// The complete entries of the kernel's table.
+/// The complete entries of the kernel's table, without addresses that it has twice: on two interfaces, say.
 fn read_table(text: &str) -> BTreeMap<Ipv4Addr, LinkAddress> {
-    text.lines().filter_map(read_line).collect()
+    let mut found: BTreeMap<Ipv4Addr, Option<LinkAddress>> = BTreeMap::new();
+    for (address, link) in text.lines().filter_map(read_line) {
+        found.entry(address).and_modify(|known| *known = None).or_insert(Some(link));
+    }
+    found.into_iter().filter_map(|(address, link)| Some((address, link?))).collect()
 }
 
 /// Address, kind of hardware, flags, link address, mask, device.
@@ -103,6 +107,8 @@ mod tests {
                     10.1.1.3         0x1         0x0         02:00:00:00:01:03     *        eth0\n\
                     10.1.1.4         0x1         0x6         02:00:00:00:01:04     *        eth0\n\
                     10.1.1.5         0x20        0x2         80:00:02:08:fe:80:00:00     *        ib0\n\
+                    10.1.1.7         0x1         0x2         02:00:00:00:01:07     *        eth0\n\
+                    10.1.1.7         0x1         0x2         02:00:00:00:02:07     *        eth1\n\
                     10.1.1.6         0x1\n\n";
         let link = |last| LinkAddress([2, 0, 0, 0, 1, last]);
         let expected = [(Ipv4Addr::new(10, 1, 1, 1), link(1)), (Ipv4Addr::new(10, 1, 1, 4), link(4))];

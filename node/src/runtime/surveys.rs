@@ -13,7 +13,10 @@ use branchline_protocol::{
         control::{ControlAnswer, ControlRequest},
     },
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     config::{Home, random_bytes, write_atomically},
@@ -32,6 +35,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 const BEFORE: &str = "descriptor-before.xml";
 /// Changes that are told of; all of them can be seen by comparing the two files.
 const CHANGES_MAX: usize = 40;
+/// How long the station's door may take to give its script away.
+const DOOR_PATIENCE: Duration = Duration::from_secs(30);
 /// The file that names the newest sealed survey of this host.
 const OWN_SEALED: &str = "own.sealed-name";
 
@@ -104,6 +109,11 @@ impl Surveys {
     pub async fn survey(&self, site: &SiteName) -> Result<OwnSurvey> {
         let survey = self.take(site).await?;
         let xml = survey.descriptor.print();
+        let authority = self.documents.authority(site).context("the site is not known")?;
+        let sealed = Sealed::seal(xml.as_bytes(), &authority.charter().survey_readers(), &random_bytes()?)?;
+        let encoded = codec::encode(&sealed, SEALED_SURVEY_BYTES_MAX)?;
+        let hash = Sealed::hash_of(&encoded);
+        self.store(hash, &encoded)?;
         let path = self.descriptor_path();
         // One that cannot be read any more is nothing to compare with.
         let before = self.own_descriptor().ok();
@@ -111,11 +121,6 @@ impl Surveys {
             std::fs::copy(&path, self.directory.join(BEFORE)).context("keeping the descriptor before")?;
         }
         write_atomically(&path, xml.as_bytes(), 0o640)?;
-        let authority = self.documents.authority(site).context("the site is not known")?;
-        let sealed = Sealed::seal(xml.as_bytes(), &authority.charter().survey_readers(), &random_bytes()?)?;
-        let encoded = codec::encode(&sealed, SEALED_SURVEY_BYTES_MAX)?;
-        let hash = Sealed::hash_of(&encoded);
-        self.store(hash, &encoded)?;
         write_atomically(&self.directory.join(OWN_SEALED), hash.to_string().as_bytes(), 0o640)?;
         self.own.send_replace(Some(hash));
         let changes = before.and_then(|(before, _)| changes(&before, &survey.descriptor));
@@ -147,7 +152,9 @@ impl Surveys {
     async fn station_script(&self, site: &SiteName) -> Result<Option<String>> {
         let authority = self.documents.authority(site).context("the site is not known")?;
         let seat = &authority.charter().station;
-        let text = DoorClient::new(seat.door, seat.door_fingerprint).get(DoorFile::SurveyScript.path()).await?;
+        let door = DoorClient::new(seat.door, seat.door_fingerprint);
+        let text = timeout(DOOR_PATIENCE, door.get(DoorFile::SurveyScript.path())).await;
+        let text = text.context("the station's door does not come to the end of its script")??;
         if text == self.script.text.as_bytes() {
             return Ok(None);
         }

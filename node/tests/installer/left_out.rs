@@ -9,8 +9,8 @@ use std::{
 use branchline::install::{InstallOrder, InstallerOutcome, InstallerRequest};
 
 use super::{
-    payloads::{TINY, deb, get},
-    support::{Site, agent_definition, agent_tar, failure, node, output},
+    payloads::{TINY, deb, deb_of, get},
+    support::{Site, agent_definition, agent_tar, failure, node, output, tar},
 };
 
 /// A second agent beside the first: other places, another port, its own programs.
@@ -143,6 +143,75 @@ fn a_package_that_the_plan_leaves_out_goes_and_comes_again() {
     assert!(program.exists() && status(&site).contains("install ok installed"));
     installed(&site, &site.order_of(node(7), 5, &[(&first, &agent_tar())]));
     assert!(!program.exists() && status(&site).contains("deinstall ok config-files"));
+    uninstalled(&site);
+    assert_eq!(site.tree(), before);
+}
+
+/// Packages are installed in the order of their names, so that what others need comes first; they go the other way round. One
+/// that a package needs which is not ours stays.
+#[test]
+fn packages_that_need_each_other_are_left_out_together() {
+    let mut site = Site::new();
+    let directory = site.directory.path().to_owned();
+    let Some(lib) = deb_of(&directory, "alib", "1", "", "true") else { return };
+    let needy = deb(&directory, "1", "Depends: alib\n", "true").unwrap();
+    let before = site.tree();
+    site.start(&[]);
+    let first = agent_definition(site.port, "", "");
+    let (of_lib, agent) = (TINY.replace("tiny", "alib"), agent_tar());
+    let order = |site: &Site, version, packages: &[(&str, &[u8])]| {
+        site.order_of(node(7), version, &[&[(first.as_str(), agent.as_slice())], packages].concat())
+    };
+    let there = |site: &Site| ["alib", "tiny"].map(|name| site.root.join("usr/bin").join(name).exists());
+    installed(&site, &order(&site, 1, &[(&of_lib, &lib), (TINY, &needy)]));
+    assert_eq!(there(&site), [true, true]);
+    let events = installed(&site, &order(&site, 2, &[]));
+    assert_eq!(there(&site), [false, false], "{events}");
+    installed(&site, &order(&site, 3, &[(&of_lib, &lib), (TINY, &needy)]));
+
+    let events = installed(&site, &order(&site, 4, &[(TINY, &needy)]));
+    assert_eq!(there(&site), [true, true], "{events}");
+    assert!(events.contains("dpkg does not remove alib, so it stays"), "{events}");
+    uninstalled(&site);
+    assert_eq!(site.tree(), before);
+}
+
+/// A file that moves from one archive to another, and what the plan's own steps make, is nobody's leftover.
+#[test]
+fn what_another_package_or_a_step_has_put_there_is_no_leftover() {
+    let mut site = Site::new();
+    let before = site.tree();
+    site.start(&[]);
+    let members = |names: &[&str]| {
+        let all: Vec<(&str, u32, &str)> = names.iter().map(|name| (*name, 0o644, *name)).collect();
+        tar(&all)
+    };
+    let definition = |name: &str, version: &str, more: &str| {
+        format!(
+            "name = \"{name}\"\nversion = \"{version}\"\narchitectures = [\"all\"]\nformat = \"tar\"\nselect = \"true\"\n\
+             {more}[[steps]]\naction = {{ unpack = {{ prefix = \"/opt/shared\" }} }}\n"
+        )
+    };
+    let step =
+        "[[steps]]\naction = { write_file = { path = \"/opt/shared/made\", mode = 0o644, content = \"by a step\" } }\n";
+    let order = |site: &Site, version: u64, more: &str, plugins: &[&str], agent: &[&str]| {
+        let (number, plain) = (format!("{version}.0"), "");
+        let (one, two) = (definition("a-plugins", &number, plain), definition("z-agent", &number, more));
+        site.order_of(node(7), version, &[(&one, &members(plugins)), (&two, &members(agent))])
+    };
+    let names = |site: &Site| {
+        let mut names: Vec<String> = fs::read_dir(site.root.join("opt/shared"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    installed(&site, &order(&site, 1, "", &["one"], &["moved", "made", "gone", "kept"]));
+    assert_eq!(names(&site), ["gone", "kept", "made", "moved", "one"]);
+    installed(&site, &order(&site, 2, step, &["one", "moved"], &["kept"]));
+    assert_eq!(names(&site), ["kept", "made", "moved", "one"]);
+    assert_eq!(fs::read_to_string(site.root.join("opt/shared/made")).unwrap(), "by a step");
     uninstalled(&site);
     assert_eq!(site.tree(), before);
 }

@@ -92,28 +92,34 @@ fn a_failing_step_is_rolled_back() {
 /// Builds a tiny Debian package in the form in which it travels: with its members decompressed. `None` where the tools
 /// or the rights are missing.
 pub fn deb(directory: &Path, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
+    deb_of(directory, "tiny", version, control, postinst)
+}
+
+/// The same under another name.
+pub fn deb_of(directory: &Path, name: &str, version: &str, control: &str, postinst: &str) -> Option<Vec<u8>> {
     if !rustix::process::geteuid().is_root() || Command::new("dpkg-deb").arg("--version").output().is_err() {
         required::skip("real packages", "they need root and dpkg-deb");
         return None;
     }
-    let tree = directory.join(format!("tiny-{version}"));
+    let tree = directory.join(format!("{name}-{version}"));
     for part in ["DEBIAN", "usr/bin", "etc", "srv/tiny/data"] {
         fs::create_dir_all(tree.join(part)).unwrap();
     }
     let text = format!(
-        "Package: tiny\nVersion: {version}\nArchitecture: all\nMaintainer: Test <test@example.invalid>\n{control}\
+        "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Test <test@example.invalid>\n{control}\
          Description: tiny\n"
     );
     fs::write(tree.join("DEBIAN/control"), text).unwrap();
-    fs::write(tree.join("DEBIAN/conffiles"), "/etc/tiny.conf\n").unwrap();
+    fs::write(tree.join("DEBIAN/conffiles"), format!("/etc/{name}.conf\n")).unwrap();
     fs::write(tree.join("DEBIAN/postinst"), format!("#!/bin/sh\nset -e\n{postinst}\n")).unwrap();
-    fs::write(tree.join("etc/tiny.conf"), "delivered\n").unwrap();
-    fs::write(tree.join("usr/bin/tiny"), format!("#!/bin/sh\necho tiny {version}\n")).unwrap();
-    for program in ["DEBIAN/postinst", "usr/bin/tiny"] {
+    fs::write(tree.join(format!("etc/{name}.conf")), "delivered\n").unwrap();
+    let program = format!("usr/bin/{name}");
+    fs::write(tree.join(&program), format!("#!/bin/sh\necho {name} {version}\n")).unwrap();
+    for program in ["DEBIAN/postinst", &program] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(tree.join(program), mode).unwrap();
     }
-    let file = directory.join(format!("tiny-{version}.deb"));
+    let file = directory.join(format!("{name}-{version}.deb"));
     let built = Command::new("dpkg-deb").args(["-Zxz", "--root-owner-group", "-b"]).arg(&tree).arg(&file).output();
     let built = built.unwrap();
     assert!(built.status.success(), "{built:?}");

@@ -61,13 +61,12 @@ pub(crate) fn calibrate(
     let stretch: Vec<f64> = (0..plan.scenario.sites.len())
         .map(|entry| fit(&fitted.iter().copied().filter(|sample| sample.entry == entry).collect::<Vec<_>>()))
         .collect();
-    // With one site per entry there is nothing left to measure on but what was fitted.
-    let judged = if measured.is_empty() { &fitted } else { &measured };
-    let errors: Vec<f64> = judged.iter().map(|sample| error(sample, stretch[sample.entry])).collect();
+    // With one site per entry there is none left to measure on: what was fitted says nothing of the error.
+    let errors: Vec<f64> = measured.iter().map(|sample| error(sample, stretch[sample.entry])).collect();
     let (mean, half_width) = mean_and_half_width(&errors);
     Calibration {
         fitted_sites: fitted.len() as u64,
-        measured_sites: judged.len() as u64,
+        measured_sites: measured.len() as u64,
         stretch,
         error_mean: mean,
         error_half_width: half_width,

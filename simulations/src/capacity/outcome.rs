@@ -176,7 +176,8 @@ pub struct Lift {
 pub struct Calibration {
     /// Sites that were simulated both ways to fit the flow.
     pub fitted_sites: u64,
-    /// Other sites that were simulated both ways to measure its error.
+    /// Other sites that were simulated both ways to measure its error; 0 where every entry has one site, and the error is
+    /// not known.
     pub measured_sites: u64,
     /// By what the time inside the site was stretched, one per `[[sites]]` entry.
     pub stretch: Vec<f64>,

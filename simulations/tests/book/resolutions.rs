@@ -64,3 +64,10 @@ fn the_error_of_the_flow_is_measured_on_sites_that_it_was_not_fitted_to() {
     let simulated = simulate(&scenario, &options, &InTurn, &|_| {}).unwrap();
     assert_eq!(simulated.calibration, Some(found), "the report states it");
 }
+
+#[test]
+fn where_every_entry_has_one_site_the_error_is_not_known() {
+    let found = calibrate_flow(&scenario(1, 20, "resolution = \"flow\""), 16, &Threads(1)).unwrap();
+    assert_eq!((found.fitted_sites, found.measured_sites), (1, 0));
+    assert_eq!((found.error_mean, found.error_half_width, found.error_max), (0.0, 0.0, 0.0));
+}

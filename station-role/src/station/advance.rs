@@ -94,6 +94,10 @@ impl StationMachine {
         if session.end.as_ref().is_some_and(|end| end.stage == Stage::Withdrawn) {
             return self.may_revoke(node, host, session).then_some(StationEvent::Revoked { at, node });
         }
+        if session.is_half_reverted() && session.attention.is_none() {
+            let reason = "not everything of the version before could be put back; the report says what".to_owned();
+            return Some(StationEvent::AttentionRaised { at, session: id, reason });
+        }
         if !session.is_live(host) {
             return None;
         }
@@ -176,7 +180,8 @@ impl StationMachine {
         let faults: Vec<String> = session.checked.iter().chain(probed).flatten().cloned().collect();
         if !faults.is_empty() {
             let faults = faults.join("; ");
-            if self.setup.policies.on_unverified == UnverifiedAction::RollBack {
+            // What was verified once and is not reached at another address, or after a stranger had it, is no bad installation.
+            if self.setup.policies.on_unverified == UnverifiedAction::RollBack && !session.was_verified {
                 let what = if session.is_update { "the version before is put back" } else { "the agent is removed" };
                 let reason = format!("{faults}; {what}, as the charter wants it of what cannot be verified");
                 let (stage, by) = (Stage::RolledBack, String::new());

@@ -244,6 +244,9 @@ impl StationMachine {
             }
             Some(_) => {}
         }
+        if let Some(text) = self.reverting(node) {
+            return self.attention(Some(id), text);
+        }
         let next = SessionId { node, generation: id.generation + 1 };
         let report = HostReport {
             session: next,

@@ -42,6 +42,7 @@ impl StationMachine {
         let newest = self.state.sessions.get(&report.session).map_or(0, |session| session.report_revision);
         let contact = self.contacts.entry(node).or_default();
         contact.heard_at = now.monotonic;
+        self.strangers.remove(&node);
         let newest = newest.max(contact.revision);
         if !is_current || report.revision < newest {
             return;

@@ -7,6 +7,7 @@
 use std::{
     fmt::{self, Display, Formatter},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use branchline_protocol::{
@@ -19,6 +20,11 @@ use super::{
     machine::StationMachine,
     state::{Binding, StationEvent},
 };
+
+/// Who was heard within this time is there, whatever was seen meanwhile.
+const HEARD: Duration = Duration::from_secs(3);
+/// A stranger has been seen twice when so much lies between two looks.
+const LOOKS_APART: Duration = Duration::from_millis(500);
 
 /// An Ethernet address, or one of a medium that has the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,8 +77,21 @@ impl StationMachine {
         if is_connected {
             return self.learn_link(now.monotonic, node, link);
         }
-        // Of a host that was never seen by its link address nothing can be said.
-        if host.link.is_some() && host.binding == Binding::Bound {
+        // Of a host that was never seen by its link address nothing can be said, and one that was heard just now is there.
+        let is_heard = self.contacts.get(&node).is_some_and(|contact| now.monotonic.since(contact.heard_at) < HEARD);
+        if host.link.is_none() || host.binding != Binding::Bound || is_heard {
+            return;
+        }
+        let since = match self.strangers.get(&node) {
+            Some((seen, since)) if *seen == link => *since,
+            _ => {
+                self.strangers.insert(node, (link, now.monotonic));
+                return;
+            }
+        };
+        // Two looks must agree: what is on its way while a host comes back says nothing.
+        if now.monotonic.since(since) >= LOOKS_APART {
+            self.strangers.remove(&node);
             let text = format!(
                 "{} is off, and the machine with link address {link} has its address {inside}: it is not mapped there \
                  before it reports again",

@@ -52,6 +52,8 @@ pub struct StationMachine {
     pub(super) contacts: BTreeMap<NodeId, Contact>,
     pub(super) asked: BTreeMap<SessionId, (Asked, Option<Monotonic>)>,
     pub(super) waits: BTreeMap<NodeId, WaitReason>,
+    /// Machines that were seen at the inside addresses of hosts that are off, and since when.
+    pub(super) strangers: BTreeMap<NodeId, (LinkAddress, Monotonic)>,
     /// What the machine of addresses was told last.
     pub(super) bindings_said: BTreeMap<NodeId, (Binding, Option<std::net::Ipv4Addr>)>,
     pub(super) router_trouble: Option<String>,
@@ -253,6 +255,7 @@ impl Journaled for StationMachine {
             contacts: BTreeMap::new(),
             asked: BTreeMap::new(),
             waits: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             bindings_said: BTreeMap::new(),
             router_trouble: None,
             addresses_short: false,

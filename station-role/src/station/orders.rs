@@ -74,9 +74,21 @@ impl Session {
             None => false,
             // What could not be put back needs a person before the next member is touched.
             Some(Stage::Failed) => false,
+            Some(Stage::RolledBack) if self.is_half_reverted() => false,
             Some(_) => true,
         };
         self.begun && !self.verified && !over
+    }
+
+    /// Whether an update was taken back on order, and not everything could be put back.
+    pub(super) fn is_half_reverted(&self) -> bool {
+        let is_rolled_back = self.end.as_ref().is_some_and(|end| end.stage == Stage::RolledBack);
+        is_rolled_back && self.installed && matches!(self.host_state, HostState::Failed { rolled_back: false, .. })
+    }
+
+    /// Whether the host of a session that is over has yet to put the version before back.
+    pub(super) fn owes_revert(&self, host: &Host, policies: &SitePolicies) -> bool {
+        self.end.is_some() && matches!(self.last_order(host, policies), Order::Revert { .. })
     }
 
     /// Whether headquarters should probe the mapped address.

@@ -81,6 +81,8 @@ pub struct Host {
     pub binding: Binding,
     /// Its mapped address, once the router has it.
     pub mapped: Option<Ipv4Addr>,
+    /// Whether an earlier version was put back on it, which runs unmapped: the next generation is an update, too (R97).
+    pub keeps_version: bool,
     /// Its link address, where it is in the station's segment and was heard of there.
     pub link: Option<LinkAddress>,
     /// Who is at its inside address, since it was heard of last; nothing is mapped to there then.
@@ -205,6 +207,8 @@ pub struct Session {
     pub probe: Option<SignedProbe>,
     /// Whether both were well.
     pub verified: bool,
+    /// Whether they ever were, also at another address.
+    pub was_verified: bool,
     /// The HTML report.
     pub html: Option<String>,
     /// The event that made it: a profile of this revision or a later one that headquarters holds holds the report.

@@ -1,5 +1,8 @@
 //! What people may do to a session now. The machine ignores a word that changes nothing; who gave it is told so.
-use branchline_protocol::{ids::SessionId, session::Stage};
+use branchline_protocol::{
+    ids::{NodeId, SessionId},
+    session::Stage,
+};
 
 use super::StationMachine;
 
@@ -52,7 +55,18 @@ impl StationMachine {
                 "its session is not over yet; a new generation begins after it (`branchline sessions cancel` ends it)"
                     .to_owned(),
             ),
-            (Steering::Retry | Steering::Update, Some(_)) => None,
+            (Steering::Retry | Steering::Update, Some(_)) => self.reverting(session.node),
         }
+    }
+
+    /// What to say while a host has yet to put the version before back, as long as that is waited for: a new generation
+    /// would take the order's place.
+    pub(super) fn reverting(&self, node: NodeId) -> Option<String> {
+        let host = self.state().hosts.get(&node)?;
+        let (_, session) = self.state().current(node)?;
+        let is_waited_for = self.withdrawing.get(&node).is_some_and(Option::is_some);
+        let name = &host.host_name;
+        (is_waited_for && session.owes_revert(host, &self.setup().policies))
+            .then(|| format!("{name} has yet to put the version before back; a new generation begins after that"))
     }
 }

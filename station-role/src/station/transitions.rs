@@ -39,6 +39,7 @@ impl Session {
             probed: None,
             probe: None,
             verified: false,
+            was_verified: false,
             html: None,
             html_revision: 0,
             attention: None,
@@ -149,6 +150,11 @@ impl StationState {
                 }
             }
             StationEvent::AttentionCleared { session, .. } => self.clear_attention(*session),
+            StationEvent::Reported { session, state: HostState::Withdrawn { .. }, .. } => {
+                if let Some(host) = self.hosts.get_mut(&session.node) {
+                    host.keeps_version = false;
+                }
+            }
             StationEvent::VerificationFailed { session, .. } => self.release(sequence, session.node),
             StationEvent::Ended { session, stage, .. } => self.end_on_host(sequence, *session, *stage),
             _ => {}
@@ -184,6 +190,7 @@ impl StationState {
             generation: session.generation,
             binding: Binding::None,
             mapped: None,
+            keeps_version: false,
             link: None,
             taken_by: None,
             suspect: None,
@@ -191,9 +198,12 @@ impl StationState {
             revoked: false,
         });
         host.generation = session.generation;
-        let is_update = host.binding == Binding::Bound;
+        let is_update = host.binding == Binding::Bound || host.keeps_version;
         self.sessions.insert(session, Session::new(at, sequence, is_update));
-        self.move_inside(sequence, session.node, inside);
+        // A person may begin a generation of a host that is off: who is at its address meanwhile stays known.
+        if self.hosts.get(&session.node).is_some_and(|host| host.inside != inside) {
+            self.move_inside(sequence, session.node, inside);
+        }
     }
 
     /// The mapped address leads to where the host no longer is: it is nobody's target until the router's row leads to
@@ -269,6 +279,9 @@ impl StationState {
         let keeps = stage == Stage::Complete || (is_update && stage != Stage::Withdrawn && !is_unverified);
         if !keeps {
             self.release(sequence, id.node);
+        }
+        if let Some(host) = self.hosts.get_mut(&id.node).filter(|_| is_unverified && is_update) {
+            host.keeps_version = true;
         }
         if stage == Stage::Withdrawn {
             for (_, session) in self.sessions_of(id.node) {
@@ -361,7 +374,7 @@ impl StationState {
                 let (result, findings) = (probe.clone(), findings.clone());
                 session.probe = Some(SignedProbe { document: *document, result, findings });
             }
-            StationEvent::Verified { .. } => session.verified = true,
+            StationEvent::Verified { .. } => (session.verified, session.was_verified) = (true, true),
             StationEvent::VerificationFailed { reason, .. } | StationEvent::AttentionRaised { reason, .. } => {
                 session.attention = Some(reason.clone());
                 session.slot = None;

@@ -240,6 +240,7 @@ fn a_row_goes_when_a_stranger_answers_at_the_inside_address_of_a_host_that_is_of
     let known = |site: &Site| site.machine.station().state().hosts[&node(1)].link;
 
     site.tell(seen(stranger, false));
+    site.tell(seen(stranger, false));
     assert_eq!((rows(&site), known(&site)), (1, None), "nothing is known of its link address yet");
     site.tell(seen(own, true));
     site.tell(seen(own, true));
@@ -257,6 +258,8 @@ fn a_row_goes_when_a_stranger_answers_at_the_inside_address_of_a_host_that_is_of
 
     site.tell(seen(card, false));
     assert_eq!(rows(&site), 1, "its machine is there, only its node is off");
+    site.tell(seen(stranger, false));
+    assert_eq!(rows(&site), 1, "it was seen only once");
     site.tell(seen(stranger, false));
     assert_eq!(rows(&site), 0, "no row leads to the stranger");
     let view = site.machine.station().sessions().next().unwrap();

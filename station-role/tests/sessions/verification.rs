@@ -1,10 +1,12 @@
 //! What follows where a check or a probe fails (R94, R95).
+use std::net::Ipv4Addr;
+
 use branchline_protocol::{
     catalogue::UndeclaredRule,
     charter::UnverifiedAction,
     session::{HostState, Stage},
 };
-use branchline_station_role::station::StationInput;
+use branchline_station_role::station::{StationInput, Steering};
 
 use super::{
     rules::{assert_has_its_report_everywhere, run_to},
@@ -55,6 +57,44 @@ fn a_failed_check_rolls_back_where_the_charter_wants_it() {
     assert!(matches!(view.host_state, HostState::Failed { rolled_back: true, .. }), "{:?}", view.host_state);
     assert_eq!((view.mapped, view.verified), (None, false));
     assert_eq!(world.station.machine.state().hosts[&node(1)].mapped, None, "a failed verification unmaps (R94)");
+    world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
+    let next = world.current(1);
+    assert!(
+        world.station.machine.state().sessions[&next].is_update,
+        "the version before runs: it is asked first (R97)"
+    );
+    world.mended.insert(1);
+    run_to(&mut world, 1, Stage::Complete);
+    world.run_until(100, |_| false);
+
+    // What was verified once is not rolled back where it is not reached at another address.
+    world.mended.remove(&1);
+    world.inside.insert(1, Ipv4Addr::new(10, 1, 0, 99));
+    world.crash_host(1);
+    run_to(&mut world, 1, Stage::Attention);
+    let view = world.station.machine.session(world.current(1)).unwrap();
+    assert!(matches!(view.host_state, HostState::Checked { .. }), "{:?}", view.host_state);
+}
+
+/// A host that is off has not put the version before back: a new generation would take that order's place.
+#[test]
+fn no_generation_begins_before_the_version_before_is_back() {
+    let mut world = World::new(5, &[Fate::FailsItsCheck], 10);
+    world.setup.policies.on_unverified = UnverifiedAction::RollBack;
+    world.crash_station();
+    world.mended.insert(1);
+    run_to(&mut world, 1, Stage::Complete);
+    world.mended.remove(&1);
+    world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
+    run_to(&mut world, 1, Stage::RolledBack);
+    let session = world.current(1);
+    assert!(
+        world.station.machine.objection(session, Steering::Update).is_some_and(|text| text.contains("has yet to put"))
+    );
+    world.tell_station(StationInput::NewGeneration { node: node(1), by: "bea".into() });
+    assert_eq!(world.current(1), session);
+    world.run_until(100, |_| false);
+    assert_eq!(world.station.machine.objection(session, Steering::Update), None);
     assert_has_its_report_everywhere(&world, 1);
 }
 

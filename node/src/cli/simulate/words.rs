@@ -213,6 +213,11 @@ fn sureness(outcome: &Outcome, calibration: Option<&Calibration>) -> String {
         (Resolution::Flow, None) => {
             "Sites were simulated as flows (flow resolution), which was not compared with single frames.".to_owned()
         }
+        (Resolution::Flow, Some(calibration)) if calibration.measured_sites == 0 => format!(
+            "Sites were simulated as flows (flow resolution), fitted to {} of this scenario that were simulated frame by \
+             frame. How far the flow is off was not measured: no entry has a second site to try it on.",
+            counted(calibration.fitted_sites, "site"),
+        ),
         (Resolution::Flow, Some(calibration)) => format!(
             "Sites were simulated as flows (flow resolution), fitted to {} of this scenario that were simulated frame by \
              frame. On {} the flow's makespan differs by {} %{}, at the most by {}.",
@@ -318,6 +323,10 @@ mod tests {
         simulated.outcome.addresses.beyond_forecast = 4;
         simulated.outcome.queue.length_max = 0;
         insta::assert_snapshot!(summary("rollout.toml", &scenario, &simulated));
+        simulated.calibration = Some(Calibration { measured_sites: 0, ..sample::calibration() });
+        let unmeasured =
+            summary("rollout.toml", &scenario, &simulated).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unmeasured.contains("How far the flow is off was not measured"), "{unmeasured}");
         simulated.outcome.completed_hosts = 0;
         simulated.calibration = None;
         simulated.outcome.wan_ratio = 0.0;
