@@ -10,4 +10,5 @@ mod schedules;
 mod site;
 mod verification;
 mod withdrawal;
+mod words;
 mod world;

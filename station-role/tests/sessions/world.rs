@@ -19,7 +19,11 @@ use branchline_station_role::station::{
     StationTiming, SurveyFacts,
 };
 
-use super::{process::Process, random::Random};
+use super::{
+    process::Process,
+    random::Random,
+    words::{REVERTED, descriptor_of},
+};
 
 pub fn node(number: u8) -> NodeId {
     NodeId([number; 32])
@@ -323,9 +327,7 @@ impl World {
                 self.installed.remove(&host);
                 self.after(1, reply(HostInput::Withdrawn { uninstalled: true }));
             }
-            HostOutput::Revert { .. } => {
-                self.after(1, reply(HostInput::Reverted { installed: None, rolled_back: true }))
-            }
+            HostOutput::Revert { .. } => self.after(1, reply(REVERTED)),
             HostOutput::SaveReport { html, .. } => {
                 self.kept_reports.insert(host, html);
                 self.after(0, reply(HostInput::ReportSaved));
@@ -494,8 +496,4 @@ impl World {
             input: StationInput::Headquarters(Box::new(word.clone())),
         });
     }
-}
-
-pub fn descriptor_of(survey: SurveyHash) -> Hash {
-    Hash::of(&survey.0.0)
 }
