@@ -31,11 +31,13 @@ pub enum Sabotage {
     DeafHost,
     /// A machine panics.
     Panic,
+    /// The world keeps something from one run to the next, so that two runs of one seed differ.
+    KeptState,
 }
 
 impl Sabotage {
     /// Every kind of sabotage.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CorruptFrame,
         Self::ForgottenEvents,
         Self::ForgottenProfiles,
@@ -47,6 +49,7 @@ impl Sabotage {
         Self::DoubledLine,
         Self::DeafHost,
         Self::Panic,
+        Self::KeptState,
     ];
 
     /// Which kind of checker must find it.
@@ -60,6 +63,7 @@ impl Sabotage {
             Self::DoubledLine => Kind::Bounds,
             Self::DeafHost => Kind::Liveness,
             Self::Panic => Kind::Machine,
+            Self::KeptState => Kind::Determinism,
         }
     }
 
@@ -77,6 +81,7 @@ impl Sabotage {
             Self::DoubledLine => "doubled-line",
             Self::DeafHost => "deaf-host",
             Self::Panic => "panic",
+            Self::KeptState => "kept-state",
         }
     }
 }

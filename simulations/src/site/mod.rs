@@ -122,7 +122,7 @@ pub struct SiteWorld {
 impl SiteWorld {
     /// A world at its beginning.
     pub fn new(scenario: SiteScenario) -> Self {
-        let mut chance = Chance::new(scenario.seed);
+        let mut chance = Chance::new(sabotage::seed_of(&scenario));
         let agenda = Agenda::default();
         let trust = Trust::new(&scenario);
         let mut payload =

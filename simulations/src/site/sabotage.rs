@@ -1,4 +1,6 @@
 //! Things that the world does wrong on purpose, so that a test sees the right checker find them.
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use branchline_protocol::{
     charter::{Approval, Decision},
     ids::{DocumentHash, Hash},
@@ -10,10 +12,21 @@ use branchline_station_role::{
 };
 
 use super::{SiteWorld, happening::Who, trust::site_name};
-use crate::{faults::Sabotage, world::router::MAP_NAME};
+use crate::{faults::Sabotage, scenario::SiteScenario, world::router::MAP_NAME};
 
 /// When a sabotage that needs no occasion happens, in seconds.
 const SABOTAGE_SECONDS: u64 = 10;
+
+/// How many worlds this process has made: what no world may know.
+static WORLDS: AtomicU64 = AtomicU64::new(0);
+
+/// The seed of a scenario, unless what another world left behind is to show in this one.
+pub(super) fn seed_of(scenario: &SiteScenario) -> u64 {
+    match scenario.sabotage {
+        Some(Sabotage::KeptState) => scenario.seed ^ (WORLDS.fetch_add(1, Ordering::Relaxed) << 32),
+        _ => scenario.seed,
+    }
+}
 
 impl SiteWorld {
     fn is_sabotaged(&self, sabotage: Sabotage) -> bool {
