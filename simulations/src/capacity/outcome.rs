@@ -156,6 +156,8 @@ pub struct Series {
     pub wan_capacity_bits_per_second: Vec<f64>,
     /// Hosts that wait for a slot, over all stations.
     pub queue_length: Vec<u64>,
+    /// Mean wait of the hosts that got a slot since the moment before, in seconds; 0 where none did.
+    pub wait_seconds: Vec<f64>,
     /// Hosts that hold a slot, over all stations.
     pub slots_held: Vec<u64>,
 }

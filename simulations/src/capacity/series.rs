@@ -21,6 +21,7 @@ pub(crate) fn series(plan: &Plan<'_>, rollout: &Rollout, count: u32) -> Series {
         headquarters_bits_per_second: sent(rollout, &moments),
         wan_capacity_bits_per_second: capacity(plan, rollout, &moments),
         queue_length: counted(&moments, turns().map(|(turn, ready)| (*ready, turn.started))),
+        wait_seconds: waits(&moments, turns().map(|(turn, ready)| (*ready, turn.started))),
         slots_held: counted(&moments, turns().map(|(turn, _)| (turn.started, turn.ended))),
     }
 }
@@ -39,6 +40,17 @@ fn counted(moments: &[Time], times: impl Iterator<Item = (Time, Time)>) -> Vec<u
         now as u64
     };
     changes[..moments.len()].iter().map(sum).collect()
+}
+
+/// The mean wait of those whose wait ended since the moment before; nothing where nobody's did.
+fn waits(moments: &[Time], times: impl Iterator<Item = (Time, Time)>) -> Vec<f64> {
+    let mut sums = vec![(0_u128, 0_u64); moments.len()];
+    for (from, until) in times.filter(|(_, until)| *until != NEVER) {
+        if let Some((wait, count)) = sums.get_mut(index_of(moments, until)) {
+            (*wait, *count) = (*wait + u128::from(until - from), *count + 1);
+        }
+    }
+    sums.iter().map(|(wait, count)| *wait as f64 / 1e9 / (*count).max(1) as f64).collect()
 }
 
 /// The first moment not before `at`.

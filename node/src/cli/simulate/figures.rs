@@ -13,7 +13,8 @@ const STEPS_MAX: usize = 200;
 
 /// All plots of one outcome.
 pub fn plots(scenario: &Scenario, simulated: &Simulated) -> Vec<Plot> {
-    let mut plots = vec![complete(simulated), uplink(scenario, simulated), queue(simulated), sites(simulated)];
+    let mut plots =
+        vec![complete(simulated), uplink(scenario, simulated), queue(simulated), waits(simulated), sites(simulated)];
     if !simulated.lifts.is_empty() {
         plots.push(lifts(simulated));
     }
@@ -106,6 +107,29 @@ fn queue(simulated: &Simulated) -> Plot {
                 Shape::Line,
             ),
         ],
+        bounds: Vec::new(),
+    }
+}
+
+fn waits(simulated: &Simulated) -> Plot {
+    let series = &simulated.series;
+    let longest = series.wait_seconds.iter().copied().fold(0.0, f64::max);
+    Plot {
+        name: "waits",
+        title: "How long hosts waited for a slot".to_owned(),
+        alternative: format!(
+            "The mean wait of hosts that get a slot at about the same time is at most {}; of all hosts it is {}.",
+            duration(longest),
+            duration(simulated.outcome.queue.wait_mean_seconds)
+        ),
+        horizontal: time(),
+        vertical: ("Mean wait".to_owned(), Measure::Seconds),
+        lines: vec![over_time(
+            simulated,
+            "of those that got a slot since the moment before",
+            series.wait_seconds.iter().copied(),
+            Shape::Line,
+        )],
         bounds: Vec::new(),
     }
 }

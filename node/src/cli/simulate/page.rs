@@ -133,8 +133,8 @@ mod tests {
     fn the_page_is_whole_and_fetches_nothing() {
         let (scenario, simulated) = sample::restaurants();
         let page = of_outcome("preset <x>", &scenario, "seed = 1 # <&>", &simulated).unwrap();
-        assert_eq!(page.matches("<svg").count(), 5);
-        assert_eq!(page.matches("role=\"img\"").count(), 5);
+        assert_eq!(page.matches("<svg").count(), 6);
+        assert_eq!(page.matches("role=\"img\"").count(), 6);
         for forbidden in ["<script", "http://", "https://", "src=", "url(", "preset <x>", "<&>", "NaN"] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }

@@ -70,6 +70,7 @@ fn series() -> Series {
         headquarters_bits_per_second: at(|step| if step < 6.0 { 60e6 } else { 10e6 }),
         wan_capacity_bits_per_second: at(|step| if step < 6.0 { 62e6 } else { 10e6 }),
         queue_length: whole(|step| if step > 4 { 10 - step } else { 0 }),
+        wait_seconds: at(|step| if step > 4.0 { 20.0 * step } else { 0.0 }),
         slots_held: whole(|step| if step > 3 { 10 - step } else { 0 }),
     }
 }

@@ -118,7 +118,7 @@ fn every_file_that_is_asked_for_is_written() {
     answer(args(&[&scenario, "--html", &html, "--csv", &csv, "--parquet", &parquet, "--plots", &plots])).unwrap();
     assert!(directory.read("page.html").contains("<svg"));
     assert_eq!(directory.read("hosts.csv").lines().count(), 21, "twenty hosts and the header");
-    let names = ["complete", "use", "queue", "sites", "lifts"];
+    let names = ["complete", "use", "queue", "waits", "sites", "lifts"];
     assert!(names.iter().all(|name| directory.read(&format!("plots/{name}.svg")).starts_with("<svg xmlns")));
     assert!(std::fs::metadata(parquet).unwrap().len() > 500);
 }
