@@ -1,6 +1,8 @@
 //! The figures of the simulator: time, memory and machine inputs over the number of hosts.
 //!
-//! `cargo run --release -p branchline-simulations --example capacity -- [chunk|flow] [sites...]`
+//! `cargo run --release -p branchline-simulations --example capacity -- [chunk|flow|answer] [sites...]`
+//!
+//! `answer` is what a planner waits for: the flow with its calibration and with every limit lifted in turn.
 use std::time::Instant;
 
 use branchline_simulations::capacity::{Options, Scenario, simulate};
@@ -18,16 +20,17 @@ fn peak_memory_bytes() -> u64 {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let resolution = arguments.first().map_or("flow", String::as_str);
+    let asked = arguments.first().map_or("flow", String::as_str);
+    let (resolution, whole) = if asked == "answer" { ("flow", true) } else { (asked, false) };
     let mut sites: Vec<u64> = arguments.iter().skip(1).filter_map(|text| text.parse().ok()).collect();
     if sites.is_empty() {
         sites = vec![10, 100, 1_000, 10_000];
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("resolution {resolution}, {threads} threads, sites of 100 hosts, 1 GiB in frames of 4 MiB");
+    println!("{asked}, {threads} threads, sites of 100 hosts, 1 GiB in frames of 4 MiB");
     println!(
-        "{:>9} {:>9} {:>12} {:>14} {:>12} {:>12} {:>10}",
-        "hosts", "seconds", "us per host", "inputs", "inputs/s", "per frame", "peak MiB"
+        "{:>9} {:>9} {:>12} {:>14} {:>16} {:>12} {:>10}",
+        "hosts", "seconds", "us per host", "inputs", "inputs/s/thread", "per frame", "peak MiB"
     );
     for count in sites {
         let text = format!(
@@ -37,7 +40,8 @@ fn main() {
              install_seconds = {{ lognormal = [120, 0.4] }}\n"
         );
         let scenario = Scenario::from_toml(&text).expect("the benchmark's own scenario");
-        let options = Options { calibration_sites: 0, lifts: false, hosts: false, ..Options::default() };
+        let calibration_sites = if whole { Options::default().calibration_sites } else { 0 };
+        let options = Options { calibration_sites, lifts: whole, hosts: false, ..Options::default() };
         let begun = Instant::now();
         let outcome =
             simulate(&scenario, &options, &Threads(threads), &|_| {}).expect("the benchmark's own scenario").outcome;
@@ -45,10 +49,10 @@ fn main() {
         let (hosts, inputs) = (count * 100, outcome.inputs as f64);
         let frames = (hosts * 256) as f64;
         println!(
-            "{hosts:>9} {seconds:>9.2} {:>12.2} {:>14} {:>12.0} {:>12.2} {:>10}",
+            "{hosts:>9} {seconds:>9.2} {:>12.2} {:>14} {:>16.0} {:>12.2} {:>10}",
             seconds * 1e6 / hosts as f64,
             outcome.inputs,
-            inputs / seconds,
+            inputs / seconds / threads as f64,
             inputs / frames,
             peak_memory_bytes() >> 20,
         );

@@ -1,18 +1,21 @@
 //! Runs a simulation on the threads of this machine, and says how far it is.
 use std::{
+    io::IsTerminal,
     num::NonZeroUsize,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use branchline_simulations::capacity::{
     self, Options, Phase, Progress, Run, Scenario, SimulateError, Simulated, Workers,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::units::count;
 
 /// Threads of this process. The outcome does not depend on their number.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,11 @@ impl Workers for Threads {
     }
 }
 
-/// Simulates, with a progress bar on a terminal's standard error, and fills in what the run took.
+/// How often a line says how far a simulation is, where standard error is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Simulates, and fills in what the run took. Standard error shows how far it is: a bar on a terminal, elsewhere a line
+/// now and then, so that the log of a long job is not silent.
 ///
 /// # Errors
 /// [`SimulateError`].
@@ -58,33 +65,51 @@ pub fn run(scenario: &Scenario, options: &Options, threads: Threads) -> Result<S
 struct Bar {
     bar: ProgressBar,
     phase: Mutex<Option<Phase>>,
+    /// When the last line was written, where there is no terminal.
+    line_at: Option<Mutex<Instant>>,
 }
 
 impl Bar {
     /// indicatif shows nothing where standard error is no terminal.
     fn new() -> Self {
+        let line_at = (!std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now()));
         let bar = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len} sites, {eta} left")
         {
             bar.set_style(style);
         }
-        Self { bar, phase: Mutex::new(None) }
+        Self { bar, phase: Mutex::new(None), line_at }
     }
 
     fn show(&self, progress: Progress) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if phase.replace(progress.phase) != Some(progress.phase) {
             self.bar.reset();
-            self.bar.set_message(match progress.phase {
-                Phase::Calibrate => "Calibrating",
-                Phase::Simulate => "Simulating",
-                Phase::Lift => "What if",
-            });
+            self.bar.set_message(named(progress.phase));
         }
         self.bar.set_length(progress.total);
         // Calls from several threads may come out of order, and a bar does not go back.
         self.bar.set_position(progress.done.max(self.bar.position()));
+        let Some(line_at) = &self.line_at else { return };
+        let mut line_at = line_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if line_at.elapsed() >= LINE_EVERY {
+            *line_at = Instant::now();
+            eprintln!("{}", line(progress.phase, self.bar.position(), progress.total));
+        }
     }
+}
+
+fn named(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Calibrate => "Calibrating",
+        Phase::Simulate => "Simulating",
+        Phase::Lift => "What if",
+    }
+}
+
+fn line(phase: Phase, done: u64, total: u64) -> String {
+    let what = if phase == Phase::Lift { "limits" } else { "sites" };
+    format!("{}: {} of {} {what}", named(phase), count(done), count(total))
 }
 
 /// Most memory that this process held, in bytes, as Linux tells it; 0 where the system does not.
@@ -113,6 +138,12 @@ mod tests {
             });
             assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1), "{threads} threads");
         }
+    }
+
+    #[test]
+    fn a_log_is_told_how_far_it_is() {
+        assert_eq!(line(Phase::Simulate, 1200, 10_000), "Simulating: 1,200 of 10,000 sites");
+        assert_eq!(line(Phase::Lift, 2, 6), "What if: 2 of 6 limits");
     }
 
     #[test]
