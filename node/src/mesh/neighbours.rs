@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use branchline_protocol::{
     charter::NodeAddresses,
     ids::{NodeId, SiteName},
-    limits::{MEMBERS_DEFAULT, PEER_RECORDS_MAX},
+    limits::{CONTROL_NEIGHBOURS_MAX, MEMBERS_DEFAULT, PEER_RECORDS_MAX},
     wire::control::PeerRecord,
 };
 
@@ -50,17 +50,27 @@ impl Neighbours {
         circle.into_iter().step_by(step).collect()
     }
 
-    /// Whom to dial now: the two successors, and nodes a sixteenth, an eighth, a quarter and half around the circle.
-    /// With such distances any node is reached in about log2(N) hops while the station is away; with successors alone it
-    /// would be N / 6.
-    pub fn to_dial(&self, site: &SiteName, own: NodeId, connected: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    /// Which of the connections that this node dialled, and over which nothing is asked, are to be closed: in a site of
+    /// more nodes than a host has neighbours, all but those to keep. Each connection is let go by the end that dialled
+    /// it, so that what the other end wants is not closed over and over.
+    pub fn surplus(&self, site: &SiteName, rest: impl Iterator<Item = NodeId>, keep: &[NodeId]) -> Vec<NodeId> {
+        let nodes = self.records.values().filter(|(of, _)| of == site).count();
+        if nodes <= CONTROL_NEIGHBOURS_MAX {
+            return Vec::new();
+        }
+        rest.filter(|node| !keep.contains(node)).collect()
+    }
+
+    /// Whom to be connected with: the two successors, and nodes a sixteenth, an eighth, a quarter and half around the
+    /// circle. With such distances any node is reached in about log2(N) hops while the station is away; with successors
+    /// alone it would be N / 6. As many nodes want this one, so that the degree is twice as much, and the station.
+    pub fn wanted(&self, site: &SiteName, own: NodeId) -> Vec<NodeId> {
         let circle = self.circle(site, own);
         let count = circle.len();
         let mut places = vec![0, 1, count / 16, count / 8, count / 4, count / 2];
         places.sort_unstable();
         places.dedup();
-        let chosen = places.into_iter().filter_map(|place| circle.get(place)).map(|record| record.node);
-        chosen.filter(|node| !connected(*node)).collect()
+        places.into_iter().filter_map(|place| circle.get(place)).map(|record| record.node).collect()
     }
 
     /// Every known node of a site.
@@ -72,20 +82,41 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use branchline_protocol::limits::CONTROL_NEIGHBOURS_MAX;
 
-    #[test]
-    fn every_node_is_named_to_somebody_and_nobody_dials_more_than_half_the_degree() {
+    fn site_of(nodes: u8) -> (SiteName, Neighbours) {
         let site: SiteName = "store-17".parse().unwrap();
         let mut neighbours = Neighbours::default();
         let addresses =
             NodeAddresses { control: "10.1.0.2:7400".parse().unwrap(), bulk: "10.1.0.2:7401".parse().unwrap() };
-        for number in 0..200u8 {
+        for number in 0..nodes {
             neighbours.learn(&site, PeerRecord { node: NodeId([number; 32]), addresses });
         }
+        (site, neighbours)
+    }
+
+    #[test]
+    fn what_was_dialled_and_is_wanted_no_longer_is_let_go_in_a_large_site_only() {
+        let own = NodeId([7; 32]);
+        let dialled = || (0..60).filter(|number| *number != 7).map(|number| NodeId([number; 32]));
+        let (site, neighbours) = site_of(200);
+        let mut keep = neighbours.wanted(&site, own);
+        keep.push(NodeId([50; 32]));
+        let surplus = neighbours.surplus(&site, dialled(), &keep);
+        assert!(surplus.iter().all(|node| !keep.contains(node)));
+        let left = dialled().filter(|node| !surplus.contains(node)).count();
+        assert!(left <= CONTROL_NEIGHBOURS_MAX / 2 + 1 && surplus.len() + left == 59, "{left} stay");
+        let (site, neighbours) = site_of(CONTROL_NEIGHBOURS_MAX as u8);
+        assert!(neighbours.surplus(&site, dialled(), &[]).is_empty(), "so few are no burden");
+        let other: SiteName = "store-18".parse().unwrap();
+        assert!(neighbours.surplus(&other, dialled(), &[]).is_empty());
+    }
+
+    #[test]
+    fn every_node_is_named_to_somebody_and_nobody_dials_more_than_half_the_degree() {
+        let (site, neighbours) = site_of(200);
         let mut dialled = std::collections::BTreeSet::new();
         for number in 0..200u8 {
-            let dial = neighbours.to_dial(&site, NodeId([number; 32]), |_| false);
+            let dial = neighbours.wanted(&site, NodeId([number; 32]));
             assert!(dial.len() <= CONTROL_NEIGHBOURS_MAX / 2 && !dial.contains(&NodeId([number; 32])));
             dialled.extend(dial);
         }
@@ -100,7 +131,7 @@ mod tests {
         let nodes: Vec<NodeId> = (0..200u8).map(|number| NodeId([number; 32])).collect();
         let mut edges = std::collections::BTreeSet::new();
         for node in &nodes {
-            for other in neighbours.to_dial(site, *node, |_| false) {
+            for other in neighbours.wanted(site, *node) {
                 edges.insert((*node, other));
                 edges.insert((other, *node));
             }

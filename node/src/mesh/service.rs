@@ -49,6 +49,10 @@ struct Peer {
     admission: Option<Admission>,
     cut_at: Option<Instant>,
     waiting: VecDeque<(ControlRequest, Reply)>,
+    /// Whether this node dialled it.
+    dialled: bool,
+    /// When something was last asked over it, either way.
+    used_at: Option<Instant>,
 }
 
 enum Asked {
@@ -149,6 +153,13 @@ impl Service {
         if let Some(peer) = translate::peer_id(node) {
             let id = self.swarm.behaviour_mut().requests.send_request(&peer, Ok(request));
             self.asked.insert(id, asked);
+            self.is_used(node);
+        }
+    }
+
+    fn is_used(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.used_at = Some(Instant::now());
         }
     }
 
@@ -193,6 +204,7 @@ impl Service {
                     peer.cut_at = Some(Instant::now() + ADMISSION_TIMEOUT);
                 }
                 if endpoint.is_dialer() {
+                    peer.dialled = true;
                     self.say_hello(node);
                 }
             }
@@ -282,6 +294,7 @@ impl Service {
             return;
         }
         let admission = self.peers.get(&node).and_then(|peer| peer.admission.clone());
+        self.is_used(node);
         let Some(admission) = admission.filter(|from| from.holds_for(request.as_ref().ok(), wall_time())) else {
             let refusal = Refusal::new(RefusalKind::NotAMember, "say hello first: nothing here is for non-members");
             let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));

@@ -1,11 +1,18 @@
 //! Which connections stay, and who is dialled.
 use std::{net::IpAddr, time::Duration};
 
-use branchline_protocol::{ids::NodeId, limits::CONTROL_NEIGHBOURS_MAX, wire::control::ControlRequest};
+use branchline_protocol::{
+    ids::{NodeId, SiteName},
+    limits::CONTROL_NEIGHBOURS_MAX,
+    wire::control::ControlRequest,
+};
 use tokio::time::Instant;
 
-use super::{Asked, Service, TICK};
+use super::{Asked, Peer, Service, TICK};
 use crate::mesh::{REDIAL_MAX, translate};
+
+/// A connection that nobody needs is let go when nothing was asked over it for so long.
+const UNUSED: Duration = Duration::from_secs(10);
 
 impl Service {
     /// Closes a node's connections from an address that it has left. Nothing says so on these: a machine that has lost its
@@ -39,9 +46,11 @@ impl Service {
                 self.dial_again(headquarters, now);
             } else if own != headquarters {
                 self.dial_again(station, now);
-                for node in self.neighbours.to_dial(&site, own, |node| self.peers.contains_key(&node)) {
+                let wanted = self.neighbours.wanted(&site, own);
+                for node in wanted.iter().filter(|node| !self.peers.contains_key(node)).copied().collect::<Vec<_>>() {
                     self.dial_again(node, now);
                 }
+                self.let_go(&site, &[wanted, vec![station, headquarters]].concat(), now);
             }
             if exchange && own != station && own != headquarters && self.peers.contains_key(&station) {
                 self.ask(station, ControlRequest::Peers, Asked::Peers(site.clone()));
@@ -52,6 +61,18 @@ impl Service {
             let pause =
                 if known < CONTROL_NEIGHBOURS_MAX / 2 { Duration::from_secs(2) } else { Duration::from_secs(30) };
             self.next_exchange = now + pause;
+        }
+    }
+
+    /// Closes what this node dialled, for one question or while it knew few, and wants no longer.
+    fn let_go(&mut self, site: &SiteName, keep: &[NodeId], now: Instant) {
+        let rests = |(node, peer): (&NodeId, &Peer)| {
+            let of_site = peer.admission.as_ref().is_some_and(|admission| admission.site == *site);
+            let rests = peer.waiting.is_empty() && peer.used_at.is_none_or(|at| at + UNUSED <= now);
+            (of_site && peer.dialled && rests).then_some(*node)
+        };
+        for node in self.neighbours.surplus(site, self.peers.iter().filter_map(rests), keep) {
+            self.disconnect(node);
         }
     }
 
