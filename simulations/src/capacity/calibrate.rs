@@ -5,17 +5,17 @@ use std::sync::{
 };
 
 use super::{
-    chunk,
-    curve::Curve,
-    engine, flow,
-    local::LocalSite,
+    chunk, engine,
+    engine::Rollout,
+    flow,
+    local::{LocalSite, Spread},
     options::{Phase, Progress, Workers},
     outcome::Calibration,
     plan::{Plan, SitePlan},
     random::{Purpose, SiteRandom},
+    scenario::Resolution,
     site,
-    units::rate,
-    uplink,
+    units::{NEVER, Time, seconds},
 };
 
 /// Bounds of the stretch, and how finely it is found.
@@ -26,6 +26,9 @@ const HALVINGS: u32 = 24;
 struct Sample {
     entry: usize,
     site: LocalSite,
+    /// When its wave began.
+    begin_seconds: f64,
+    /// From then until its last host held everything.
     chunk_seconds: f64,
 }
 
@@ -37,15 +40,17 @@ pub(crate) fn calibrate(
     workers: &dyn Workers,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Calibration {
-    let headquarters = &plan.scenario.headquarters;
-    let demands: Vec<_> = plan.sites.iter().map(|of| site::demand(plan, of, 0)).collect();
-    let lines = uplink::share(rate(headquarters.uplink_bits_per_second), headquarters.concurrent_sites, &demands);
-    let chosen = choose(plan, sites);
+    // When waves begin, and what of the uplink their sites get then, is known roughly before anything is fitted.
+    let even = vec![1.0; plan.scenario.sites.len()];
+    let foreseen = Rollout::simulate(plan, Resolution::Flow, &even, workers, &|_, _| {});
+    let chosen = choose(plan, &foreseen, sites);
     let found: Vec<Mutex<Option<Sample>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
     let (done, total) = (AtomicU64::new(0), chosen.len() as u64);
     workers.carry_out(chosen.len(), &|part| {
         let of = chosen[part];
-        let sample = sample(plan, of, lines[of.number].clone());
+        let site = foreseen_site(plan, &foreseen, of);
+        let spread = chunk::spread(&site, &plan.content);
+        let sample = Sample::new(of.entry, foreseen.waves[of.wave], site, &spread);
         *engine::lock(&found[part]) = Some(sample);
         progress(Progress { phase: Phase::Calibrate, done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
     });
@@ -58,9 +63,7 @@ pub(crate) fn calibrate(
             if index % 2 == 0 { fitted.push(sample) } else { measured.push(sample) }
         }
     }
-    let stretch: Vec<f64> = (0..plan.scenario.sites.len())
-        .map(|entry| fit(&fitted.iter().copied().filter(|sample| sample.entry == entry).collect::<Vec<_>>()))
-        .collect();
+    let stretch = fit_each(plan, &fitted);
     // With one site per entry there is none left to measure on: what was fitted says nothing of the error.
     let errors: Vec<f64> = measured.iter().map(|sample| error(sample, stretch[sample.entry])).collect();
     let (mean, half_width) = mean_and_half_width(&errors);
@@ -74,13 +77,30 @@ pub(crate) fn calibrate(
     }
 }
 
-/// Sites of every entry, drawn by the seed.
-fn choose<'p>(plan: &'p Plan<'_>, sites: u32) -> Vec<&'p SitePlan> {
+/// One stretch per entry, fitted to some of the sites that were simulated frame by frame.
+pub(crate) fn fit_to_chunks(plan: &Plan<'_>, rollout: &Rollout, sites: u32) -> Vec<f64> {
+    let sample = |of: &SitePlan| {
+        let (site, spread) = (foreseen_site(plan, rollout, of), &rollout.sites[of.number].spread);
+        Sample::new(of.entry, rollout.waves[of.wave], site, spread)
+    };
+    let samples: Vec<Sample> = choose(plan, rollout, sites).into_iter().map(sample).collect();
+    fit_each(plan, &samples.iter().collect::<Vec<_>>())
+}
+
+fn fit_each(plan: &Plan<'_>, samples: &[&Sample]) -> Vec<f64> {
+    (0..plan.scenario.sites.len())
+        .map(|entry| fit(&samples.iter().copied().filter(|sample| sample.entry == entry).collect::<Vec<_>>()))
+        .collect()
+}
+
+/// Sites of every entry whose wave begins, drawn by the seed.
+fn choose<'p>(plan: &'p Plan<'_>, rollout: &Rollout, sites: u32) -> Vec<&'p SitePlan> {
     let entries = plan.scenario.sites.len();
     let each = (sites as usize / entries).max(2);
     let mut chosen = Vec::new();
     for entry in 0..entries {
-        let mut of_entry: Vec<&SitePlan> = plan.sites.iter().filter(|site| site.entry == entry).collect();
+        let mut of_entry: Vec<&SitePlan> =
+            plan.sites.iter().filter(|site| site.entry == entry && rollout.waves[site.wave] != NEVER).collect();
         let random = SiteRandom::new(plan.scenario.seed, entry as u64, u64::MAX - 1);
         for turn in 0..each.min(of_entry.len()) {
             let index = random.draw(Purpose::Sample, turn as u64, 0).below(of_entry.len());
@@ -90,14 +110,19 @@ fn choose<'p>(plan: &'p Plan<'_>, sites: u32) -> Vec<&'p SitePlan> {
     chosen
 }
 
-fn sample(plan: &Plan<'_>, of: &SitePlan, line: Curve) -> Sample {
-    let site = site::local(plan, of, 0, line);
-    let chunk_seconds = chunk::spread(&site, &plan.content).makespan_seconds();
-    Sample { entry: of.entry, site, chunk_seconds }
+fn foreseen_site(plan: &Plan<'_>, rollout: &Rollout, of: &SitePlan) -> LocalSite {
+    site::local(plan, of, rollout.waves[of.wave], rollout.lines[of.number].clone())
+}
+
+impl Sample {
+    fn new(entry: usize, begin: Time, site: LocalSite, spread: &Spread) -> Self {
+        let begin_seconds = seconds(begin);
+        Self { entry, site, begin_seconds, chunk_seconds: spread.last_seconds() - begin_seconds }
+    }
 }
 
 fn error(sample: &Sample, stretch: f64) -> f64 {
-    let flow = flow::spread(&sample.site, stretch).makespan_seconds();
+    let flow = flow::spread(&sample.site, stretch).last_seconds() - sample.begin_seconds;
     if sample.chunk_seconds > 0.0 && flow.is_finite() { flow / sample.chunk_seconds - 1.0 } else { 0.0 }
 }
 

@@ -4,6 +4,7 @@ use branchline_protocol::limits::{
 };
 
 use super::{
+    local::{NEIGHBOURS_MAX, NEIGHBOURS_MIN},
     quantity::{Arrivals, InstallTime, Neighbours, Wifi, sigma_fault},
     scenario::{Addresses, Headquarters, Payload, Rollout, Scenario, ScenarioError, Site},
 };
@@ -83,7 +84,7 @@ fn check_site(at: &str, site: &Site) -> Checked {
     let slow = "a slow host carries lan_bits_per_second times slow_factor: write 0.25 for a quarter";
     demand(site.slow_factor > 0.0 && site.slow_factor <= 1.0, key("slow_factor"), slow)?;
     demand(site.sessions_limit >= 1, key("sessions_limit"), "0 lets no host install")?;
-    demand(site.neighbours != Neighbours::Number(0), key("neighbours"), "a host without neighbours gets nothing")?;
+    check_neighbours(&key("neighbours"), site.neighbours)?;
     if let Arrivals::PoissonPerSecond(rate) = site.arrivals {
         between(key("arrivals.poisson_per_second"), rate, 1e-9, 1e9)?;
     }
@@ -101,10 +102,22 @@ fn check_site(at: &str, site: &Site) -> Checked {
     if let Some(seconds) = site.station_fails_at_seconds {
         between(key("station_fails_at_seconds"), seconds, 0.0, SECONDS_MAX)?;
     }
+    between(key("station_takeover_seconds"), site.station_takeover_seconds, 10.0, SECONDS_MAX)?;
+    if let Some(fail) = site.hosts_fail {
+        between(key("hosts_fail.at_seconds"), fail.at_seconds, 0.0, SECONDS_MAX)?;
+    }
     if let Wifi::Medium { bits_per_second: Some(rate) } = site.wifi {
         between(key("wifi.bits_per_second"), rate, 1.0, RATE_MAX)?;
     }
     site.linger_seconds.map_or(Ok(()), |seconds| between(key("linger_seconds"), seconds, 0.0, SECONDS_MAX))
+}
+
+/// A node has no fewer neighbours than [`NEIGHBOURS_MIN`] and no more than [`NEIGHBOURS_MAX`], as far as there are as many.
+fn check_neighbours(key: &str, neighbours: Neighbours) -> Checked {
+    let Neighbours::Number(number) = neighbours else { return Ok(()) };
+    let fault =
+        format!("{number} is not a number of neighbours that a node may have: {NEIGHBOURS_MIN} to {NEIGHBOURS_MAX}");
+    demand((NEIGHBOURS_MIN..=NEIGHBOURS_MAX).contains(&number), key, format!("{fault}, or \"all\""))
 }
 
 fn check_install(key: &str, install: &InstallTime) -> Checked {

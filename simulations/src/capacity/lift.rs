@@ -1,14 +1,17 @@
 //! What lifting each term would gain: the same scenario without it.
 use super::{
+    calibrate,
     engine::Rollout,
     options::{Phase, Progress, SimulateError, Workers},
     outcome::{BindingTerm, Lift},
     plan::Plan,
     quantity::{Arrivals, InstallTime, Quantity, Wifi},
     scenario::{Resolution, Rollout as Waves, Scenario},
-    units::{NEVER, Time, seconds},
+    units::{Time, seconds},
 };
 
+/// Sites that a flow is fitted to, where the rollout was simulated frame by frame.
+const FITTED_SITES: u32 = 16;
 /// So fast that it never binds, in bits per second.
 const UNLIMITED: f64 = 1e13;
 
@@ -63,8 +66,10 @@ pub(crate) fn makespan(rollout: &Rollout) -> Time {
     rollout.sites.iter().flat_map(|site| site.completions()).max().unwrap_or(0)
 }
 
-/// What lifting each term would gain, the greatest gain first; ties in the order of the terms. A rollout in chunk
-/// resolution is compared in flow resolution on both sides.
+/// What lifting each term would gain, the greatest gain first; ties in the order of the terms.
+///
+/// A rollout in chunk resolution is compared in flow resolution on both sides, fitted to its own sites: what is gained
+/// is then taken from its own makespan.
 pub(crate) fn lifts(
     plan: &Plan<'_>,
     resolution: Resolution,
@@ -74,23 +79,23 @@ pub(crate) fn lifts(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<Lift>, SimulateError> {
     let quiet = |_, _| {};
-    let base = match resolution {
-        Resolution::Flow => makespan(rollout),
-        Resolution::Chunk => makespan(&Rollout::simulate(plan, Resolution::Flow, stretch, workers, &quiet)),
+    let own = makespan(rollout);
+    let (stretch, base) = match resolution {
+        Resolution::Flow => (stretch.to_vec(), own),
+        Resolution::Chunk => {
+            let fitted = calibrate::fit_to_chunks(plan, rollout, FITTED_SITES);
+            let base = makespan(&Rollout::simulate(plan, Resolution::Flow, &fitted, workers, &quiet));
+            (fitted, base)
+        }
     };
     let mut lifts = Vec::with_capacity(TERMS.len());
     for (index, term) in TERMS.into_iter().enumerate() {
         progress(Progress { phase: Phase::Lift, done: index as u64, total: TERMS.len() as u64 });
         let scenario = without(plan.scenario, term);
-        let lifted = Rollout::simulate(&Plan::new(&scenario)?, Resolution::Flow, stretch, workers, &quiet);
-        lifts.push(lift(term, base, makespan(&lifted)));
+        let lifted = Rollout::simulate(&Plan::new(&scenario)?, Resolution::Flow, &stretch, workers, &quiet);
+        let gain = base.saturating_sub(makespan(&lifted)).min(own);
+        lifts.push(Lift { term, makespan_seconds: seconds(own - gain), gain_seconds: seconds(gain) });
     }
     lifts.sort_by(|a, b| b.gain_seconds.total_cmp(&a.gain_seconds).then(a.term.cmp(&b.term)));
     Ok(lifts)
-}
-
-fn lift(term: BindingTerm, base: Time, lifted: Time) -> Lift {
-    debug_assert!(lifted != NEVER);
-    let gain_seconds = seconds(base.saturating_sub(lifted));
-    Lift { term, makespan_seconds: seconds(lifted), gain_seconds }
 }

@@ -1,12 +1,20 @@
 //! One site's network and nodes, as both resolutions take them.
-use super::quantity::Neighbours;
+use branchline_protocol::limits::BULK_CONNECTIONS_MAX;
+
 use super::{
     curve::Curve,
-    units::{Rate, Time, Volume, rate, time, volume},
+    quantity::Neighbours,
+    scenario::Slots,
+    units::{NEVER, Rate, Time, Volume, rate, time, volume},
 };
 
 /// One way between two nodes of a site: what a small message takes.
 pub(crate) const LAN_LATENCY: Time = 100_000;
+
+/// A host with fewer neighbours looks for others.
+pub(crate) const NEIGHBOURS_MIN: u32 = 2;
+/// Nobody has more neighbours than a machine takes, the origin and some room for those who seek included.
+pub(crate) const NEIGHBOURS_MAX: u32 = BULK_CONNECTIONS_MAX as u32 - 24;
 
 /// What a network card carries, in thousandths of a bit per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +34,7 @@ impl Card {
     }
 }
 
-/// A time in which a host is away, in nanoseconds after its arrival.
+/// A time in which a host is away, in nanoseconds after its arrival; for good where it never returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absence {
     pub(crate) leaves: Time,
@@ -48,6 +56,22 @@ impl LocalHost {
     }
 }
 
+impl LocalHost {
+    /// From `at` on, the host is away for good; where it would have come later, it never comes.
+    pub(crate) fn fails_at(&mut self, at: Time) {
+        let Some(leaves) = at.checked_sub(self.arrives) else {
+            self.arrives = NEVER;
+            return;
+        };
+        self.absences.retain(|absence| absence.leaves < leaves);
+        match self.absences.last_mut() {
+            // It was away already, and does not come back.
+            Some(absence) if absence.returns >= leaves => absence.returns = NEVER,
+            _ => self.absences.push(Absence { leaves, returns: NEVER }),
+        }
+    }
+}
+
 /// One site: a station and hosts on one switch or radio medium, and a line.
 #[derive(Clone, Debug)]
 pub struct LocalSite {
@@ -61,6 +85,7 @@ pub struct LocalSite {
     /// What the radio medium carries, where there is one.
     pub(crate) medium: Option<Rate>,
     pub(crate) neighbours: Neighbours,
+    pub(crate) slots: Slots,
     /// Whether the station holds everything from the start.
     pub(crate) prestaged: bool,
     /// What crosses the line, and when it may.
@@ -85,6 +110,7 @@ impl LocalSite {
             hosts,
             medium: None,
             neighbours: Neighbours::All,
+            slots: Slots::Link,
             prestaged: true,
             line: Curve::nothing(0),
             latency: 0,
@@ -150,7 +176,12 @@ pub struct Spread {
 impl Spread {
     /// When each host held everything, in seconds; `None` where it never did.
     pub fn ready_seconds(&self) -> impl Iterator<Item = Option<f64>> + '_ {
-        self.ready.iter().map(|at| (*at != super::units::NEVER).then(|| super::units::seconds(*at)))
+        self.ready.iter().map(|at| (*at != NEVER).then(|| super::units::seconds(*at)))
+    }
+
+    /// When the last host that ever did held everything, in seconds.
+    pub(crate) fn last_seconds(&self) -> f64 {
+        self.ready_seconds().flatten().fold(0.0, f64::max)
     }
 
     /// When the last host held everything, in seconds; infinite where one never did.

@@ -67,6 +67,6 @@ pub use presets::{PRESETS, Preset};
 pub use quantity::{Arrivals, InstallTime, Neighbours, Quantity, Wifi};
 pub use random::Draw;
 pub use scenario::{
-    Addresses, Churn, Headquarters, Offline, Payload, Resolution, Rollout, Scenario, ScenarioError, Site, Thresholds,
-    WanTcp, Window,
+    Addresses, Churn, Headquarters, HostsFail, Offline, Payload, Resolution, Rollout, Scenario, ScenarioError, Site,
+    Slots, Thresholds, WanTcp, Window,
 };

@@ -10,10 +10,6 @@ use super::{
     units::{Rate, Time, Volume, rate, time, volume},
 };
 
-/// After a station failed, so long nobody gives slots or leases: its leases end (10 s), the electors notice and a
-/// successor collects what the site has. A figure of this model; the product's own is measured in the lab.
-pub(crate) const TAKEOVER_SECONDS: f64 = 60.0;
-
 /// One site.
 #[derive(Clone, Debug)]
 pub(crate) struct SitePlan {
@@ -145,7 +141,11 @@ impl SitePlan {
             let card = if slow { self.slow } else { self.card };
             LocalHost { card, arrives: begin.saturating_add(arrives), absences: self.absences(site, host as u64) }
         };
-        self.arrivals(site).enumerate().map(host).collect()
+        let mut hosts: Vec<LocalHost> = self.arrivals(site).enumerate().map(host).collect();
+        if let Some(fail) = site.hosts_fail {
+            hosts.iter_mut().rev().take(fail.count as usize).for_each(|host| host.fails_at(time(fail.at_seconds)));
+        }
+        hosts
     }
 
     /// When a host leaves and comes back, counted from its arrival: as often as matters.
@@ -177,5 +177,5 @@ impl SitePlan {
 /// When nobody gives slots and leases, in a site whose station fails.
 pub(crate) fn outage(site: &Site) -> Option<(Time, Time)> {
     let fails = time(site.station_fails_at_seconds?);
-    Some((fails, fails.saturating_add(time(TAKEOVER_SECONDS))))
+    Some((fails, fails.saturating_add(time(site.station_takeover_seconds))))
 }

@@ -104,6 +104,9 @@ pub struct Site {
     /// How many hosts of its site a host exchanges frames with: a number or `"all"`.
     #[serde(default = "neighbours")]
     pub neighbours: Neighbours,
+    /// How many frames a machine sends and takes at a time.
+    #[serde(default)]
+    pub slots: Slots,
     /// Whether the station holds the payload from the start.
     #[serde(default)]
     pub prestaged: bool,
@@ -131,12 +134,30 @@ pub struct Site {
     /// When the station fails for good, in seconds after the rollout's start; a host takes its role over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub station_fails_at_seconds: Option<f64>,
+    /// How long after that nobody gives slots or leases: until the owner's charter designates another host, and the
+    /// leases of the former station are over (10 s).
+    #[serde(default = "takeover_seconds")]
+    pub station_takeover_seconds: f64,
+    /// Hosts that fail for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts_fail: Option<HostsFail>,
     /// Whether the hosts share one radio medium: `true`, `false` or `{ bits_per_second = x }`.
     #[serde(default)]
     pub wifi: Wifi,
     /// How long a host goes on serving after it completed, in seconds. Left out: for good, as the product does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger_seconds: Option<f64>,
+}
+
+/// How many frames a machine sends and takes at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slots {
+    /// As many as fit its card and the cards of its neighbours.
+    #[default]
+    Link,
+    /// As many as nodes have, whatever the link.
+    Nodes,
 }
 
 /// How a line's rate is meant.
@@ -170,6 +191,16 @@ pub struct Churn {
     /// Mean of the exponential time after which it is back with what it had, in seconds.
     #[serde(default = "back_after")]
     pub return_mean_seconds: f64,
+}
+
+/// Hosts that fail for good and never complete, at once and without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostsFail {
+    /// How many of each site; as many as it has, at most.
+    pub count: u32,
+    /// When, in seconds after the rollout's start.
+    pub at_seconds: f64,
 }
 
 /// Waves, thresholds and windows (R120).
@@ -322,6 +353,10 @@ fn neighbours() -> Neighbours {
 
 fn installs_at_once() -> InstallTime {
     InstallTime::Fixed(0.0)
+}
+
+fn takeover_seconds() -> f64 {
+    60.0
 }
 
 fn back_after() -> f64 {

@@ -32,6 +32,7 @@ const LARGEST: &str = r#"
     slow_factor = 0.25
     sessions_limit = 20
     neighbours = "all"
+    slots = "nodes"
     prestaged = true
     arrivals = { poisson_per_second = 0.5 }
     install_seconds = { lognormal = [120, 0.4] }
@@ -40,6 +41,8 @@ const LARGEST: &str = r#"
     failure_share = 0.01
     loss = 0.001
     station_fails_at_seconds = 3600
+    station_takeover_seconds = 900
+    hosts_fail = { count = 3, at_seconds = 600 }
     wifi = { bits_per_second = 200e6 }
     linger_seconds = 3600
     [rollout]
@@ -100,6 +103,10 @@ fn what_cannot_be_meant_is_refused_by_its_key() {
         ("waves", "[0.1, 0.5]", "must end at 1"),
         ("batch", "0", "0 does not lie between 1 and"),
         ("chunk_bytes", "8388608", "4194304"),
+        ("neighbours", "1", "2 to 1000, or \"all\""),
+        ("neighbours", "1001", "2 to 1000, or \"all\""),
+        ("station_takeover_seconds", "1", "1 does not lie between 10 and"),
+        ("hosts_fail", "{ count = 1, at_seconds = -1 }", "-1 does not lie between 0 and"),
         ("concurrent_sites", "0", "leave it out for no limit"),
         ("loss", "0.9", "0.9 does not lie between 0 and 0.5"),
         ("wan_bits_per_second", "{ one_of = [] }", "nothing to choose from"),

@@ -78,6 +78,7 @@ pub(crate) fn local(plan: &Plan<'_>, site: &SitePlan, begin: Time, line: Curve) 
         hosts: site.local_hosts(entry, begin),
         medium: site.medium,
         neighbours: entry.neighbours,
+        slots: entry.slots,
         prestaged: entry.prestaged,
         line,
         latency: site.latency,

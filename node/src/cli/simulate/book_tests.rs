@@ -23,18 +23,20 @@ const REQUIRED: &str = "
     lan_bits_per_second = 1
     offline = { share = 0.5, return_mean_seconds = 1 }
     churn = { leave_per_hour = 1 }
+    hosts_fail = { count = 1, at_seconds = 1 }
     [rollout]
     windows = [{ opens_seconds = 1, lasts_seconds = 1 }]
 ";
 
 /// Headings of the page, and where their keys stand in a scenario.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("The whole scenario", ""),
     ("`[payload]`", "payload."),
     ("`[headquarters]`", "headquarters."),
     ("`[[sites]]`", "sites.0."),
     ("`[sites.offline]`", "sites.0.offline."),
     ("`[sites.churn]`", "sites.0.churn."),
+    ("`[sites.hosts_fail]`", "sites.0.hosts_fail."),
     ("`[rollout]`", "rollout."),
     ("`[rollout.thresholds]`", "rollout.thresholds."),
     ("`[[rollout.windows]]`", "rollout.windows.0."),

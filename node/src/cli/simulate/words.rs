@@ -9,6 +9,9 @@ use crate::cli::printer::table;
 /// Characters of a line of the summary.
 const WIDTH: usize = 96;
 
+/// Said where every frame was simulated, and the limits were lifted all the same.
+const LIFTS_AS_FLOWS: &str = " What lifting a limit gains was found with flows that were fitted to these sites.";
+
 /// A heading and what is said below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paragraph {
@@ -65,7 +68,7 @@ pub fn paragraphs(origin: &str, scenario: &Scenario, simulated: &Simulated) -> V
         Paragraph { heading: "Queue", text: queue(outcome) },
         Paragraph { heading: "Addresses", text: addresses(outcome) },
         Paragraph { heading: "What binds", text: binding(simulated) },
-        Paragraph { heading: "How sure", text: sureness(outcome, simulated.calibration.as_ref()) },
+        Paragraph { heading: "How sure", text: sureness(simulated) },
     ];
     if outcome.run.wall_seconds > 0.0 {
         let run = &outcome.run;
@@ -204,11 +207,13 @@ fn binding(simulated: &Simulated) -> String {
     text
 }
 
-fn sureness(outcome: &Outcome, calibration: Option<&Calibration>) -> String {
-    match (outcome.resolution, calibration) {
+fn sureness(simulated: &Simulated) -> String {
+    let outcome = &simulated.outcome;
+    match (outcome.resolution, &simulated.calibration) {
         (Resolution::Chunk, _) => format!(
-            "Every frame was asked for, sent and announced by the product's own machines (chunk resolution): {}.",
-            counted(outcome.inputs, "input")
+            "Every frame was asked for, sent and announced by the product's own machines (chunk resolution): {}.{}",
+            counted(outcome.inputs, "input"),
+            if simulated.lifts.is_empty() { "" } else { LIFTS_AS_FLOWS }
         ),
         (Resolution::Flow, None) => {
             "Sites were simulated as flows (flow resolution), which was not compared with single frames.".to_owned()

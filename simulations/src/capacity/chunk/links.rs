@@ -10,6 +10,7 @@ use branchline_protocol::{
 
 use super::{
     super::{
+        local::{NEIGHBOURS_MAX, NEIGHBOURS_MIN},
         quantity::Neighbours,
         units::{NEVER, SECOND, Time},
     },
@@ -17,10 +18,6 @@ use super::{
     world::{Event, ORIGIN, PACK, STATION, World},
 };
 
-/// A host with fewer neighbours looks for others.
-const NEIGHBOURS_MIN: u32 = 2;
-/// Nobody has more neighbours than a machine takes, the origin and some room for those who seek included.
-const NEIGHBOURS_MAX: u32 = BULK_CONNECTIONS_MAX as u32 - 24;
 /// After which time two nodes connect again, where one had cut the connection.
 const RECONNECT: Time = SECOND;
 
@@ -45,7 +42,7 @@ impl World<'_> {
     fn degree(&self) -> usize {
         match self.site.neighbours {
             Neighbours::All => NEIGHBOURS_MAX as usize,
-            Neighbours::Number(number) => (number as usize).clamp(2, NEIGHBOURS_MAX as usize),
+            Neighbours::Number(number) => number.clamp(NEIGHBOURS_MIN, NEIGHBOURS_MAX) as usize,
         }
     }
 
@@ -204,6 +201,9 @@ impl World<'_> {
         let of = &self.site.hosts[host as usize - 1];
         if let Some(absence) = of.absences.get(turn as usize) {
             self.goes(host);
+            if absence.returns == NEVER {
+                return self.gives_up(host);
+            }
             self.plan(of.arrives.saturating_add(absence.returns), Event::Return(host, turn));
         }
     }
@@ -211,6 +211,11 @@ impl World<'_> {
     pub fn returns(&mut self, host: u32, turn: u32) {
         self.arrives(host);
         self.plan_absence(host, turn + 1);
+    }
+
+    /// A host is gone for good: nobody waits for it.
+    fn gives_up(&mut self, host: u32) {
+        self.incomplete -= usize::from(self.spread.ready[host as usize - 1] == NEVER);
     }
 
     pub fn retires(&mut self, host: u32) {

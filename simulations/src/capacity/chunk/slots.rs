@@ -1,10 +1,11 @@
 //! What the rule for slots needs to know: the figures of this site.
 use std::time::Duration;
 
-use branchline_protocol::swarm::LinkFigures;
+use branchline_protocol::swarm::{LinkFigures, Tuning};
 
 use super::super::{
     local::{Card, LAN_LATENCY, LocalHost, LocalSite},
+    scenario::Slots as Choice,
     units::Rate,
 };
 
@@ -16,6 +17,7 @@ pub(super) struct Slots {
     /// What a node's share of the radio medium is.
     share: Rate,
     frame_bytes: u64,
+    choice: Choice,
 }
 
 impl Slots {
@@ -24,10 +26,18 @@ impl Slots {
         let share = site.medium.map_or(Rate::MAX, |medium| (medium / (hosts + 1)).max(1));
         let receive = mean(&site.hosts, |card| card.down);
         let send = mean(&site.hosts, |card| card.up.min(share));
-        Self { receive, send, share, frame_bytes: site.frame_bytes }
+        Self { receive, send, share, frame_bytes: site.frame_bytes, choice: site.slots }
     }
 
-    pub fn of(&self, card: Card) -> LinkFigures {
+    /// What a machine with this card takes.
+    pub fn tuning(&self, rule: fn(LinkFigures) -> Tuning, card: Card) -> Tuning {
+        match self.choice {
+            Choice::Link => rule(self.of(card)),
+            Choice::Nodes => Tuning::default(),
+        }
+    }
+
+    fn of(&self, card: Card) -> LinkFigures {
         // Thousandths of a bit per second.
         let bytes_per_second = |rate: Rate| (rate / 8000).max(1);
         LinkFigures {

@@ -121,7 +121,7 @@ impl<'a> World<'a> {
             swarm: Swarm::new(SwarmSetup {
                 seed: site.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 leased_bytes_max: LEASED_BYTES_DEFAULT,
-                tuning: content.tuning.unwrap_or_else(|| (content.rule)(slots.of(card))),
+                tuning: content.tuning.unwrap_or_else(|| slots.tuning(content.rule, card)),
             }),
             card,
             present: false,
