@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod cases;
+mod silence;
 
 const PACK: PackKey = PackKey(3);
 const FRAMES: u32 = 70;
@@ -58,6 +59,8 @@ struct Neighbour {
     interested: bool,
     asked: BTreeSet<u32>,
     rests_until: u64,
+    /// How often in a row it was asked in vain.
+    silences: u32,
     served: BTreeSet<u32>,
 }
 
@@ -180,7 +183,7 @@ impl Model {
                 self.uploads.push((peer.0, index));
             }
             SwarmOutput::Store { index, peer, .. } => panic!("frame {index} of {peer:?} is stored and did not come"),
-            SwarmOutput::Penalise { peer, offence, .. } => panic!("{peer:?} is punished: {offence}"),
+            SwarmOutput::Penalise { peer, offence, .. } => self.judge_ban(peer.0, offence),
             SwarmOutput::Disconnect { peer, .. } => self.leave(peer.0),
             SwarmOutput::Complete { .. } => assert_eq!(self.have.len() as u32, FRAMES),
             _ => {}
@@ -294,6 +297,9 @@ impl Model {
         let state = self.peers.get_mut(&peer).unwrap();
         state.last_word = self.now;
         let asked = state.asked.remove(&index);
+        if asked || !self.have.contains(&index) {
+            state.silences = 0;
+        }
         let wanted = !self.have.contains(&index) && !self.storing.contains_key(&index) && place != Place::Outside;
         let now = Now { monotonic: Monotonic(self.now), ..Now::default() };
         let length = self.length(index) as u32;
@@ -382,33 +388,6 @@ impl Model {
             }
             _ => {}
         }
-    }
-
-    /// Time passes. Whoever was asked and is silent for too long is asked no more: the model learns that by looking.
-    fn silence(&mut self) {
-        let now = Now { monotonic: Monotonic(self.now), ..Now::default() };
-        let before: Vec<u16> = self.peers.keys().copied().collect();
-        self.swarm.handle_timeout(now);
-        for key in before {
-            let state = self.peers.get_mut(&key).unwrap();
-            let Some(machine) = self.swarm.peer(PeerKey(key)) else { continue };
-            // A request that has ended without an answer ends a silent neighbour's rest at a time of the machine's.
-            if state.asked.len() > machine.flights.len() || machine.rests_until.is_some() {
-                state.rests_until = machine.rests_until.map_or(self.now, |until| until.0);
-                state.asked.retain(|index| machine.flights.iter().any(|flight| flight.index == *index));
-            }
-        }
-        let again = self.swarm.poll_timeout();
-        assert!(again.is_none_or(|due| due.at.0 > self.now), "a deadline that does not pass: {again:?}");
-        // What the neighbours that rest no longer owe may have been asked of others within the same call.
-        while let Some(output) = self.swarm.poll_output() {
-            if let SwarmOutput::Say { peer, word: Word::Request(index), .. } = output.output {
-                self.peers.get_mut(&peer.0).unwrap().asked.insert(index);
-            } else {
-                self.judge(output.output);
-            }
-        }
-        self.outputs();
     }
 
     fn say(&mut self, peer: u16, word: Word) {

@@ -19,6 +19,9 @@ const BAN: u64 = 60_000_000;
 const FALSE_CLAIMS_MAX: u16 = 32;
 /// What a neighbour gets to answer a request before it counts as silent, in microseconds.
 const SILENCE: u64 = 1_500_000;
+/// Times in a row that a neighbour may be asked for what it announced without sending anything; each time it gets twice
+/// as long as before, so that this takes about twenty seconds.
+const SILENCES_MAX: u8 = 3;
 /// And what the origin gets: its line may be down for a while.
 const ORIGIN_SILENCE: u64 = 30_000_000;
 /// The slowest rate at which a neighbour may send without counting as silent: 256 KiB/s, as microseconds per KiB.
@@ -37,7 +40,7 @@ impl Swarm {
             return self.out(SwarmOutput::Disconnect { peer, why: "more neighbours than one node may have" });
         }
         if self.bans(now, node) {
-            return self.out(SwarmOutput::Disconnect { peer, why: "it served corrupt frames not long ago" });
+            return self.out(SwarmOutput::Disconnect { peer, why: "it was cut off not long ago" });
         }
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
@@ -91,7 +94,7 @@ impl Swarm {
         self.start_uploads(now);
     }
 
-    /// Whether a node may not be a neighbour now, because it served corrupt frames.
+    /// Whether a node may not be a neighbour now, because it was cut off not long ago.
     pub fn bans(&self, now: Monotonic, node: NodeId) -> bool {
         self.bans.get(&node).is_some_and(|ban| ban.until > now)
     }
@@ -326,8 +329,14 @@ impl Swarm {
         state.budget_bytes = 0;
         state.rests_until = Some(later(now, SILENCE << state.silences.min(4)));
         state.silences = state.silences.saturating_add(1);
-        for flight in state.flights.clone() {
+        let silences = state.silences;
+        let flights = state.flights.clone();
+        for flight in &flights {
             self.give_up_flight(peer, flight.pack, flight.index);
+        }
+        // Nobody fetches over the line what a neighbour claims to have: claims of one that never sends must end.
+        if let Some(flight) = flights.first().filter(|_| silences >= SILENCES_MAX) {
+            self.penalise(now, peer, flight.pack, Offence::Silence);
         }
     }
 }
