@@ -12,9 +12,12 @@ mod scenario {
     mod answers;
     mod failures;
     mod figures;
+    mod fitted;
+    mod golden;
     mod lines;
     mod networks;
     mod people;
+    mod presets;
     mod series;
     mod terms;
     mod waves;
