@@ -199,6 +199,12 @@ fn a_forecast_below_the_need_is_told_by_how_much() {
             let addresses = run(&scenario(resolution, 1, 1e9, &rest)).outcome.addresses;
             let found = (addresses.needed, addresses.forecast, addresses.beyond_forecast);
             assert_eq!(found, (60, forecast, beyond), "{resolution}");
+            let batches = (addresses.batches, addresses.granted);
+            assert_eq!(
+                batches,
+                (3, 3 * 256),
+                "{resolution}: a forecast changes no batch, of which each has 256 addresses"
+            );
         }
     }
 }

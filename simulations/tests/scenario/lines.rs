@@ -34,9 +34,11 @@ fn a_request_and_its_answer_come_before_the_first_byte() {
 #[test]
 fn the_model_of_simgrid_takes_thirteen_latencies_and_a_share_of_the_rate() {
     for resolution in BOTH {
-        let line = "wan_bits_per_second = 8e6\nwan_latency_seconds = 0.05\nwan_tcp = \"lv08\"";
-        let expected = 13.01 * 0.05 + 1.05 * 4.0 * MEBIBYTE / (0.97 * 8e6);
-        near(resolution, makespan(resolution, 4, line), expected, 0.02);
+        for (latency, most) in [(0.05, 0.005), (0.5, 0.002)] {
+            let line = format!("wan_bits_per_second = 8e6\nwan_latency_seconds = {latency}\nwan_tcp = \"lv08\"");
+            let expected = 13.01 * latency + 1.05 * MEBIBYTE / (0.97 * 8e6);
+            near(&format!("{resolution}, {latency} s"), makespan(resolution, 1, &line), expected, most);
+        }
         // By default the rate is what TCP gets through, and only the round trip comes before it.
         let goodput = "wan_bits_per_second = 8e6\nwan_latency_seconds = 0.05";
         near(resolution, makespan(resolution, 4, goodput), 0.1 + 4.0 * MEBIBYTE / 8e6, 0.02);

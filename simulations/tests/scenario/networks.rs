@@ -76,7 +76,19 @@ fn a_medium_carries_everything_once_or_twice_and_takes_longer_than_wire() {
         near(resolution, last_ready(&twice), last / 2.0, 0.1);
     }
     let last = BOTH.map(|resolution| last_ready(&run_fitted(&on_air(resolution, "wifi = true"), 4)));
-    near("flow beside chunk", last[1], last[0], 0.05);
+    near("fitted flow beside chunk", last[1], last[0], 0.02);
+    let last = BOTH.map(|resolution| last_ready(&run(&on_air(resolution, "wifi = true"))));
+    near("flow as theory has it beside chunk", last[1], last[0], 0.1);
+}
+
+#[test]
+fn a_station_that_is_wired_sends_everything_over_the_air_once() {
+    // To one host all frames come from the station. With a second it depends on who sends them.
+    for resolution in BOTH {
+        let found =
+            run(&staged(resolution, 8, "hosts = 1\nlan_bits_per_second = 1e9\nwifi = { bits_per_second = 50e6 }"));
+        near(resolution, last_ready(&found), 8.0 * MEBIBYTE / 50e6, 0.02);
+    }
 }
 
 #[test]

@@ -172,6 +172,23 @@ fn hosts_that_leave_and_come_back_are_complete_later_the_more_often_they_leave()
 }
 
 #[test]
+fn hosts_that_stay_away_longer_are_complete_later_and_ten_minutes_are_the_default() {
+    for resolution in BOTH {
+        let away = |churn: &str| {
+            let site = format!(
+                "[[sites]]\ncount = 6\nhosts = 15\nwan_bits_per_second = 2e6\nlan_bits_per_second = 100e6\n\
+                 churn = {{ leave_per_hour = 80{churn} }}\n"
+            );
+            run(&scenario(resolution, 8, 1e9, &site))
+        };
+        let means =
+            ["10", "60", "600"].map(|seconds| mean(ready(&away(&format!(", return_mean_seconds = {seconds}")))));
+        assert!(means[1] > 1.05 * means[0] && means[2] > 2.0 * means[1], "{resolution}: {means:?}");
+        assert_eq!(mean(ready(&away(""))), means[2], "{resolution}");
+    }
+}
+
+#[test]
 fn both_resolutions_agree_on_what_churn_costs() {
     for per_hour in [20.0, 80.0] {
         let [chunk, flow] = BOTH.map(|resolution| mean(ready(&churning(resolution, per_hour))));
