@@ -24,6 +24,9 @@ const SILENCE: u64 = 1_500_000;
 const SILENCES_MAX: u8 = 3;
 /// And what the origin gets: its line may be down for a while.
 const ORIGIN_SILENCE: u64 = 30_000_000;
+/// The slowest rate at which a line may bring a frame: 2 KiB/s, as microseconds per KiB. That the origin is gone is noticed
+/// by the connection; a thin line that others use as well is no reason to ask anew for what is on its way.
+const ORIGIN_MICROSECONDS_PER_KIB: u64 = 500_000;
 /// The slowest rate at which a neighbour may send without counting as silent: 256 KiB/s, as microseconds per KiB.
 const MICROSECONDS_PER_KIB: u64 = 3_906;
 
@@ -370,7 +373,8 @@ impl PeerState {
     /// When this neighbour, of which something was asked, counts as silent.
     pub(super) fn progress_due(&self) -> Monotonic {
         if self.place == Place::Origin {
-            return later(self.last_progress, ORIGIN_SILENCE);
+            let first = self.flights.first().map_or(0, |flight| u64::from(flight.length));
+            return later(self.last_progress, ORIGIN_SILENCE + first.div_ceil(1024) * ORIGIN_MICROSECONDS_PER_KIB);
         }
         later(self.last_progress, patience(self.in_flight_bytes) << self.silences.min(4))
     }
