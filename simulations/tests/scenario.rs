@@ -15,6 +15,7 @@ mod scenario {
     mod fitted;
     mod golden;
     mod lines;
+    mod mended;
     mod networks;
     mod people;
     mod presets;

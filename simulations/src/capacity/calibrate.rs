@@ -18,8 +18,8 @@ use super::{
     units::{NEVER, Time, seconds},
 };
 
-/// Bounds of the stretch, and how finely it is found.
-const STRETCH: (f64, f64) = (0.5, 8.0);
+/// Bounds of the stretch, and how finely it is found. Below 1 a flow would be faster than its cards.
+const STRETCH: (f64, f64) = (1.0, 8.0);
 const HALVINGS: u32 = 24;
 
 /// A site in both resolutions.

@@ -1,6 +1,7 @@
 //! From all sites to one answer.
 use super::{
     engine::Rollout,
+    install::Gate,
     options::Options,
     outcome::{
         AddressSummary, BindingTerm, Bytes, Calibration, Completion, HostResult, Lift, Outcome, Queue, Run, Simulated,
@@ -10,7 +11,7 @@ use super::{
     scenario::Resolution,
     series,
     site::{SiteOutcome, line_time, mean_rate},
-    units::{NEVER, Time, bits_per_second, bytes, seconds},
+    units::{NEVER, Time, bits_per_second, bytes, duration, seconds},
 };
 
 pub(crate) fn combine(
@@ -111,7 +112,8 @@ fn summary(plan: &Plan<'_>, rollout: &Rollout, entry: usize) -> SiteSummary {
         .collect();
     SiteSummary {
         hosts: of_entry().map(|(site, _)| u64::from(site.hosts)).sum(),
-        rate_bits_per_second: rates.iter().sum::<f64>() / rates.len().max(1) as f64,
+        // The sum of no floats is -0.
+        rate_bits_per_second: rates.iter().fold(0.0, |sum, rate| sum + rate) / rates.len().max(1) as f64,
         makespan_seconds: of_entry().flat_map(|(_, outcome)| outcome.completions()).max().map_or(0.0, seconds),
     }
 }
@@ -139,14 +141,18 @@ fn longest_part(plan: &Plan<'_>, rollout: &Rollout) -> BindingTerm {
     let alone = line_time(plan, site).min(fetched);
     let asked = outcome.begin.saturating_add(site.first_arrival);
     let began = line.began.min(fetched).max(asked.min(fetched));
+    // An inlet whose card is slower than its line keeps the line waiting.
+    let on_line = (fetched - began).min(duration(plan.payload(), site.line).min(alone));
+    let gate = Gate::new(&plan.scenario.rollout.windows, None);
+    let opens = gate.next_open(ready).clamp(ready, started);
     let late = outcome.arrived[host].saturating_sub(fetched.max(outcome.begin));
     let parts = [
         (BindingTerm::HeadquartersUplink, (fetched - began).saturating_sub(alone)),
-        (BindingTerm::Wan, (fetched - began).min(alone)),
-        (BindingTerm::Lan, (ready - fetched).saturating_sub(late)),
-        (BindingTerm::SessionLimit, (started - ready) + began.saturating_sub(asked)),
+        (BindingTerm::Wan, on_line),
+        (BindingTerm::Lan, (ready - fetched).saturating_sub(late) + (fetched - began).min(alone) - on_line),
+        (BindingTerm::SessionLimit, (started - opens) + began.saturating_sub(asked)),
         (BindingTerm::InstallTime, ended - started),
-        (BindingTerm::Stragglers, late + outcome.begin),
+        (BindingTerm::Stragglers, late + outcome.begin + (opens - ready)),
     ];
     // The first of the longest.
     parts.into_iter().rev().max_by_key(|(_, part)| *part).map_or(BindingTerm::Wan, |(term, _)| term)

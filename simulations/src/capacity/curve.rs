@@ -23,6 +23,11 @@ impl Levels {
         self.steps.is_empty()
     }
 
+    /// The steps before `at`.
+    fn until(&self, at: Time) -> &[(Time, Volume, Rate)] {
+        &self.steps[..self.steps.partition_point(|(since, ..)| *since < at)]
+    }
+
     fn volume_at(&self, at: Time) -> Volume {
         let after = self.steps.partition_point(|(since, ..)| *since <= at);
         let Some((since, volume, level)) = after.checked_sub(1).map(|step| self.steps[step]) else { return 0 };
@@ -75,6 +80,15 @@ impl Curve {
     /// Nothing has to cross.
     pub fn nothing(at: Time) -> Self {
         Self::new(at, at, Vec::new(), 0, 1, Arc::default())
+    }
+
+    /// Whether the same crosses at the same times: what the uplink does once everything has crossed does not count.
+    pub fn brings_the_same_as(&self, other: &Self) -> bool {
+        let own =
+            (self.began, self.done, self.total, self.limit) == (other.began, other.done, other.total, other.limit);
+        let levelled = self.pieces.iter().any(|piece| piece.level.is_some());
+        own && self.pieces == other.pieces
+            && (!levelled || self.levels.until(self.done) == other.levels.until(self.done))
     }
 
     pub fn pieces(&self) -> &[Piece] {

@@ -23,6 +23,9 @@ use super::{
 /// them hears of it.
 const CHUNK_FRAMES_MAX: f64 = 10e6;
 
+/// Less than any share of hosts, and more than what floats round off.
+const ROUNDING: f64 = 1e-6;
+
 /// Simulates a scenario.
 ///
 /// The outcome, but for `run`, depends on nothing but the scenario and the options. `progress` may be called from the
@@ -98,7 +101,8 @@ impl Rollout {
             let shares = uplink::share(capacity, headquarters.concurrent_sites, &demands);
             let stale: Vec<usize> = (0..plan.sites.len())
                 .filter(|site| {
-                    plan.sites[*site].wave == wave || lines.get(*site).is_some_and(|line| *line != shares[*site])
+                    plan.sites[*site].wave == wave
+                        || lines.get(*site).is_some_and(|line: &Curve| !line.brings_the_same_as(&shares[*site]))
                 })
                 .collect();
             workers.carry_out(stale.len(), &|part| {
@@ -135,9 +139,10 @@ fn passed_at(plan: &Plan<'_>, wave: usize, began: Time, outcomes: &[Mutex<Option
     }
     completions.sort_unstable();
     failures.sort_unstable();
-    let needed = libm::ceil(thresholds.success * hosts as f64) as usize;
+    // Shares are decimal fractions, which floats hold not quite: 0.55 of 100 are 55.
+    let needed = libm::ceil(thresholds.success * hosts as f64 - ROUNDING) as usize;
     let passed = needed.checked_sub(1).map_or(Some(began), |last| completions.get(last).copied());
-    let allowed = libm::floor(thresholds.error * hosts as f64) as usize;
+    let allowed = libm::floor(thresholds.error * hosts as f64 + ROUNDING) as usize;
     match (passed, failures.get(allowed)) {
         (Some(passed), Some(stopped)) if *stopped <= passed => NEVER,
         (passed, _) => passed.unwrap_or(NEVER),

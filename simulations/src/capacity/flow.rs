@@ -41,7 +41,8 @@ pub fn spread(site: &LocalSite, stretch: f64) -> Spread {
         rank += 1;
         let from_front = at_front.saturating_add(round.saturating_mul(Time::from(rank.ilog2())));
         let own = if of.absences.is_empty() { alone } else { with_absences(of, site, &front, down) };
-        ready[host] = from_front.max(own).max(shared.as_ref().map_or(0, |shared| shared[host]));
+        let at = from_front.max(own).max(shared.as_ref().map_or(0, |shared| shared[host]));
+        ready[host] = if at > of.gone_from() { NEVER } else { at };
     }
     let complete = ready.iter().filter(|at| **at != NEVER).count() as u64;
     let fetched = if site.prestaged { front.begin } else { site.line.done };
@@ -87,7 +88,8 @@ impl Front {
     fn passes(&self, down: Rate) -> Time {
         let step = duration(self.step, down);
         // A time that never comes stays so: whatever is added to it saturates.
-        self.left.iter().fold(self.begin, |reached, left| (*left).max(reached.saturating_add(step)))
+        // The first entry is the beginning, at which nothing has passed.
+        self.left.iter().skip(1).fold(self.begin, |reached, left| (*left).max(reached.saturating_add(step)))
     }
 
     /// How much had left its first holder by `at`.

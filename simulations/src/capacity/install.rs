@@ -62,12 +62,14 @@ pub(crate) struct Installed {
     pub inputs: u64,
 }
 
-/// Installs on every host that is ever ready.
+/// Installs on every host that is ever ready. One that is gone from a time on gives its slot, or its place in the queue,
+/// up then, and is never done.
 pub(crate) fn install(
     ready: &[Time],
     sessions_limit: u32,
     gate: &Gate,
     install_time: impl Fn(u32) -> Time,
+    gone_from: impl Fn(u32) -> Time,
 ) -> Installed {
     let mut arrivals: Vec<(Time, u32)> =
         ready.iter().zip(0..).filter(|(at, _)| **at != NEVER).map(|(at, host)| (*at, host)).collect();
@@ -98,9 +100,12 @@ pub(crate) fn install(
         if opens == now {
             opens = NEVER;
             for host in queue.grant() {
+                let gone = gone_from(host);
                 let ended = now.saturating_add(install_time(host));
-                turns[host as usize] = Turn { started: now, ended };
-                ends.push(Reverse((ended, host)));
+                if gone > now {
+                    turns[host as usize] = Turn { started: now, ended: if gone < ended { NEVER } else { ended } };
+                }
+                ends.push(Reverse((ended.min(gone.max(now)), host)));
             }
         } else if queue.length() == 0 {
             opens = NEVER;
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn slots_are_given_in_the_order_of_asking() {
         let ready = [5, 0, 0, NEVER, 1];
-        let done = install(&ready, 2, &Gate::default(), |_| 10);
+        let done = install(&ready, 2, &Gate::default(), |_| 10, |_| NEVER);
         let started: Vec<Time> = done.turns.iter().map(|turn| turn.started).collect();
         assert_eq!(started, [10, 0, 0, NEVER, 10]);
         assert_eq!((done.queue_length_max, done.inputs), (2, 8));
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_installation_that_takes_no_time_ends_at_once() {
-        let done = install(&[3, 3, 3], 1, &Gate::default(), |_| 0);
+        let done = install(&[3, 3, 3], 1, &Gate::default(), |_| 0, |_| NEVER);
         assert!(done.turns.iter().all(|turn| *turn == Turn { started: 3, ended: 3 }));
     }
 }

@@ -88,12 +88,24 @@ pub(crate) fn lifts(
             (fitted, base)
         }
     };
+    let lifted = |scenario: &Scenario| -> Result<Time, SimulateError> {
+        Ok(makespan(&Rollout::simulate(&Plan::new(scenario)?, Resolution::Flow, &stretch, workers, &quiet)))
+    };
+    // A queue is as long as what is waited for: without installations, or with lines that take no time, nobody would
+    // wait either, and no limit of sessions could ever bind. So these two are judged beside a limit that is lifted.
+    let unqueued = without(plan.scenario, BindingTerm::SessionLimit);
+    let base_unqueued = lifted(&unqueued)?;
     let mut lifts = Vec::with_capacity(TERMS.len());
     for (index, term) in TERMS.into_iter().enumerate() {
         progress(Progress { phase: Phase::Lift, done: index as u64, total: TERMS.len() as u64 });
-        let scenario = without(plan.scenario, term);
-        let lifted = Rollout::simulate(&Plan::new(&scenario)?, Resolution::Flow, &stretch, workers, &quiet);
-        let gain = base.saturating_sub(makespan(&lifted)).min(own);
+        let gain = match term {
+            BindingTerm::SessionLimit => base.saturating_sub(base_unqueued),
+            BindingTerm::InstallTime | BindingTerm::Wan => {
+                base_unqueued.saturating_sub(lifted(&without(&unqueued, term))?)
+            }
+            _ => base.saturating_sub(lifted(&without(plan.scenario, term))?),
+        };
+        let gain = gain.min(own);
         lifts.push(Lift { term, makespan_seconds: seconds(own - gain), gain_seconds: seconds(gain) });
     }
     lifts.sort_by(|a, b| b.gain_seconds.total_cmp(&a.gain_seconds).then(a.term.cmp(&b.term)));

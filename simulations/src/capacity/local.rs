@@ -57,6 +57,12 @@ impl LocalHost {
 }
 
 impl LocalHost {
+    /// When the host is gone for good.
+    pub(crate) fn gone_from(&self) -> Time {
+        let last = self.absences.last().filter(|absence| absence.returns == NEVER);
+        last.map_or(NEVER, |absence| self.arrives.saturating_add(absence.leaves))
+    }
+
     /// From `at` on, the host is away for good; where it would have come later, it never comes.
     pub(crate) fn fails_at(&mut self, at: Time) {
         let Some(leaves) = at.checked_sub(self.arrives) else {

@@ -25,6 +25,8 @@ pub(crate) struct SitePlan {
     pub medium: Option<Rate>,
     /// One way, as the requests for frames see it.
     pub latency: Time,
+    /// What the line allows alone.
+    pub line: Rate,
     /// What line and inlet allow.
     pub limit: Rate,
     /// From the first request to the first byte.
@@ -111,6 +113,7 @@ impl SitePlan {
             slow: Card::both_ways(rate(lan * site.slow_factor)),
             medium,
             latency: time(latency_seconds),
+            line: rate(connection.bits_per_second),
             limit: rate(connection.bits_per_second).min(card.down).min(card.up),
             start: time(connection.start_seconds),
             first_arrival: 0,

@@ -53,17 +53,31 @@ pub(crate) fn demand(plan: &Plan<'_>, site: &SitePlan, begin: Time) -> Demand {
     if begin == NEVER {
         return none;
     }
+    let frame = volume(plan.scenario.payload.frame_bytes()).min(plan.payload());
     if !entry.prestaged {
-        let lost = outage.map_or(0, |_| volume(plan.scenario.payload.frame_bytes()).min(plan.payload()));
+        // What was under way is lost where the station fails in the middle.
+        let under_way = |(fails, _): (Time, Time)| asks < fails && fails < asks.saturating_add(line_time(plan, site));
+        let lost = if outage.is_some_and(under_way) { frame } else { 0 };
         return Demand { at: asks, volume: plan.payload() + lost, pause: outage, ..none };
     }
-    // A station that held everything and failed before it was out leaves the rest to the line.
+    // A station that held everything and failed before it was out leaves the rest to the line: a frame at least, unless
+    // it had many times as long as it needed.
     let Some((fails, over)) = outage else { return none };
-    let out = Volume::from(site.card.up) * Volume::from(fails.saturating_sub(begin.saturating_add(site.first_arrival)));
-    match plan.payload().checked_sub(out) {
-        Some(left) if left > 0 => Demand { at: over.max(asks), volume: left, ..none },
-        _ => none,
+    let passed = fails.saturating_sub(begin.saturating_add(site.first_arrival));
+    let out = Volume::from(out_rate(site, entry)) * Volume::from(passed);
+    if out >= SURELY_OUT * plan.payload() {
+        return none;
     }
+    Demand { at: over.max(asks), volume: plan.payload().saturating_sub(out).max(frame), ..none }
+}
+
+/// Times the payload that a station could have sent before all of it has surely left.
+const SURELY_OUT: Volume = 4;
+
+/// What leaves a station that holds everything: what its card sends, its hosts receive and the medium carries.
+fn out_rate(site: &SitePlan, entry: &Site) -> Rate {
+    let receive = site.local_hosts(entry, 0).iter().map(|host| host.card.down).fold(0, Rate::saturating_add);
+    site.card.up.min(receive).min(site.medium.unwrap_or(Rate::MAX))
 }
 
 /// The site's network and nodes, if it may begin at `begin` and `line` is its share of the uplink.
@@ -114,7 +128,9 @@ fn finish(
     spread: Spread,
 ) -> SiteOutcome {
     let gate = Gate::new(&plan.scenario.rollout.windows, local.outage);
-    let installed = install::install(&spread.ready, entry.sessions_limit, &gate, |host| site.install_time(entry, host));
+    let fails = |host: u32| local.hosts[host as usize].gone_from();
+    let install_time = |host| site.install_time(entry, host);
+    let installed = install::install(&spread.ready, entry.sessions_limit, &gate, install_time, fails);
     let succeeded: Vec<bool> = (0..site.hosts).map(|host| !site.install_fails(entry, host)).collect();
     let mut outcome = SiteOutcome {
         begin,
@@ -127,7 +143,9 @@ fn finish(
         address_batches: 0,
     };
     let complete = outcome.completions().count() as u64;
-    outcome.address_batches = address_batches(complete, u64::from(plan.scenario.addresses.batch));
+    if begin != NEVER {
+        outcome.address_batches = address_batches(complete, u64::from(plan.scenario.addresses.batch));
+    }
     outcome
 }
 

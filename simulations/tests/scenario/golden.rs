@@ -104,8 +104,8 @@ const FLOW: &str = r#"
     batch = 16
 "#;
 
-const CHUNK_HASH: &str = "f5915e3b135355e98a72d15e7ad2c1ba1d1d7f615891baab0ebcc5d748d9de22";
-const FLOW_HASH: &str = "449d157e69d5af5c5e5e7b154d1a7ce5ac4af57c8788daa32a3c21a9c14a60cd";
+const CHUNK_HASH: &str = "450e1a50c32399e36a5e5e0eb7c1015edd89a50a913177cb67c7460990fa3616";
+const FLOW_HASH: &str = "8fb657ae876e8e8078f3b4bef6ffe120361260c33157e49cda97caddf8d8e648";
 
 fn simulated(text: &str, workers: &dyn Workers) -> Simulated {
     let options = Options { calibration_sites: 6, ..Options::default() };

@@ -123,11 +123,11 @@ impl World<'_> {
         }
     }
 
-    /// Brings a frame over the line: a round trip after it was asked for, behind what was asked for before.
+    /// Brings a frame over the line, behind what was asked for before. The first comes a round trip after it was asked
+    /// for; what round trips between two frames cost is in the line's rate.
     fn fetch(&mut self, node: u32, slot: u16, link: u32, index: u32) {
         let line = &self.site.line;
-        let first_byte = self.now.saturating_add(2 * self.site.latency);
-        let start = first_byte.max(self.line_free).max(line.began);
+        let start = self.now.max(self.line_free).max(line.began);
         let received = line.transfer(start, volume(self.site.length_of(index)));
         self.line_free = received;
         self.plan(received, Event::Carried { node, link, slot, index });

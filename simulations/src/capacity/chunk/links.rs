@@ -153,8 +153,8 @@ impl World<'_> {
         of.degree -= 1;
         self.input(node, SwarmInput::PeerLeft { peer: PeerKey(slot) });
         if link.node == ORIGIN {
-            // What the origin was about to send is not sent.
-            self.line_free = self.now;
+            // What the origin was about to send is not sent, and what is asked for next comes a round trip later.
+            self.line_free = self.now.saturating_add(2 * self.site.latency);
             return;
         }
         let other = &mut self.nodes[link.node as usize];
@@ -181,6 +181,13 @@ impl World<'_> {
             let draw = super::super::random::SiteRandom::new(self.site.seed, 0, 0);
             let choice = draw.draw(super::super::random::Purpose::Neighbours, self.choices, 0).below(count as usize);
             self.link(node, choice as u32);
+        }
+        // Where nearly everybody is gone chance may miss those that are left.
+        for other in 0..self.nodes.len() as u32 {
+            if !self.nodes[node as usize].present || self.nodes[node as usize].degree >= wanted {
+                return;
+            }
+            self.link(node, other);
         }
     }
 

@@ -182,6 +182,9 @@ impl<'a> World<'a> {
             return;
         }
         self.now = first;
+        if self.site.prestaged {
+            self.spread.fetched = first;
+        }
         self.found_site(first);
         for (host, of) in (1..).zip(&self.site.hosts).filter(|(_, of)| of.arrives != NEVER) {
             if of.arrives > first {
@@ -228,7 +231,9 @@ impl<'a> World<'a> {
             Event::Return(host, turn) => self.returns(host, turn),
             Event::Retire(host) => self.retires(host),
             Event::StationFails => self.station_fails(),
-            Event::Begin => self.grant(STATION),
+            Event::Begin if self.nodes[STATION as usize].present => self.grant(STATION),
+            // The station is gone: a host gets the lease once that may pass on.
+            Event::Begin => {}
             Event::Grant(node) => self.granted(node),
             Event::Relink(a, b) => self.link(a, b),
         }
@@ -319,7 +324,9 @@ impl<'a> World<'a> {
     }
 
     fn asks_lease(&mut self, node: u32) {
-        let free = self.now >= self.next_inlet_from;
+        // Whose place at headquarters has not come asks again.
+        let asks = self.site.line.began.saturating_sub(2 * self.site.latency);
+        let free = self.now >= self.next_inlet_from.max(asks);
         if self.inlet == Some(node) || (free && node != STATION) {
             self.grant(node);
         }
