@@ -10,6 +10,9 @@ mod book {
 
     pub mod resolutions;
     pub mod rollout;
+    pub mod rounds;
+    pub mod rules;
+    pub mod search;
     pub mod sessions;
     pub mod spread;
     pub mod tcp;

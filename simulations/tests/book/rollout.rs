@@ -1,5 +1,7 @@
 //! Rollouts limited by lines, sessions at headquarters or the uplink; max-min shares; stragglers.
-use branchline_simulations::capacity::{InTurn, Options, Outcome, Scenario, simulate};
+use branchline_simulations::capacity::{
+    BindingTerm, InTurn, Options, Outcome, Scenario, Simulated, maxmin::max_min_shares, simulate,
+};
 
 use super::{near, threads::Threads};
 
@@ -39,6 +41,67 @@ fn a_rollout_takes_as_long_as_its_line_its_sessions_or_its_uplink() {
         assert_eq!(outcome.bytes.headquarters, sites << 30);
         assert_eq!(outcome.wan_ratio, 1.0);
     }
+}
+
+/// Sites, headquarters' uplink, lines, and sites that fetch at a time: a tenth of the row's sites, because a hundred
+/// fetch at a time with any number of them. Over lines of 1.544 Mbit/s these use 154 Mbit/s of 10 Gbit/s.
+const FEW_AT_A_TIME: (u64, f64, f64, u64) = (1_000, 10e9, 1.544e6, 100);
+
+fn with_lifts(text: &str) -> Simulated {
+    // Each turn takes as long as the others, so that these moments are their ends.
+    let series_moments = 1 + (FEW_AT_A_TIME.0 / FEW_AT_A_TIME.3) as u32;
+    let options = Options { calibration_sites: 0, lifts: true, hosts: false, series_moments };
+    simulate(&Scenario::from_toml(text).unwrap(), &options, &Threads(2), &|_| {}).unwrap()
+}
+
+#[test]
+fn where_headquarters_serves_too_few_sites_its_uplink_is_idle_and_the_limit_is_named() {
+    let (sites, uplink, line, c) = FEW_AT_A_TIME;
+    assert!((c as f64) < uplink / line, "fewer sites than would fill the uplink");
+    let text = identical(sites, uplink, line, Some(c));
+    let simulated = with_lifts(&text);
+    for sent in &simulated.series.headquarters_bits_per_second[1..] {
+        near(*sent, 154.4e6, 0.01);
+    }
+    // What it gains to serve all of them at a time: then the lines or the uplink limit.
+    let formula = |c: u64| (GIB / line).max(sites as f64 * GIB / (c as f64 * line)).max(sites as f64 * GIB / uplink);
+    let lift = simulated.lifts.iter().find(|lift| lift.term == BindingTerm::SessionLimit).unwrap();
+    near(lift.makespan_seconds, formula(sites), 0.01);
+    near(lift.gain_seconds, formula(c) - formula(sites), 0.01);
+    // By the parts of its makespan: the last site waits nine turns of ten.
+    assert_eq!(run(&text).binding_term, BindingTerm::SessionLimit);
+    // By what lifting a term gains, too.
+    let slower = with_lifts(&text.replace("lan_bits_per_second = 10e9", "lan_bits_per_second = 10e6"));
+    assert_eq!(slower.outcome.binding_term, BindingTerm::SessionLimit, "{:?}", slower.lifts);
+}
+
+#[test]
+fn with_any_cards_the_limit_is_named_where_it_keeps_the_uplink_idle() {
+    // This fails today. Twice as fast lines and twice as many sites at a time make a rollout of c sites at a time
+    // equally fast, so that a gain alone cannot tell which of the two to name, and the first in the order of the terms
+    // is named.
+    let named = [(1_000, 1.544e6), (10_000, 1.544e6), (10_000, 20e6)].map(|(sites, line)| {
+        let (_, uplink, _, c) = FEW_AT_A_TIME;
+        let simulated = with_lifts(&identical(sites, uplink, line, Some(c)));
+        println!("{sites} sites, lines of {line}: {:?}", &simulated.lifts[..3]);
+        simulated.outcome.binding_term
+    });
+    assert_eq!(named, [BindingTerm::SessionLimit; 3], "what the reports name");
+}
+
+#[test]
+fn the_exact_solver_has_the_shares_of_the_row() {
+    let shares = |capacities: &[u64], flows: &[Vec<usize>]| -> Vec<f64> {
+        max_min_shares(capacities, flows).into_iter().map(|share| share.value()).collect()
+    };
+    // Uplinks A and B, downlinks X and Y; the flows AX, AY, BX, BY.
+    let both = [vec![0, 2], vec![0, 3], vec![1, 2], vec![1, 3]];
+    assert_eq!(shares(&[10, 20, 15, 15], &both), [5.0, 5.0, 10.0, 10.0]);
+    assert_eq!(shares(&[2, 10, 10, 15], &[vec![0, 3], vec![1, 3], vec![2, 3]]), [2.0, 6.5, 6.5]);
+    // Headquarters at 100 Mbit/s and lines into six sites, in kbit/s.
+    let capacities = [100_000, 1_544, 8_000, 10_000, 20_000, 50_000, 100_000];
+    let flows: Vec<Vec<usize>> = (1..capacities.len()).map(|site| vec![0, site]).collect();
+    assert_eq!(shares(&capacities, &flows), [1_544.0, 8_000.0, 10_000.0, 20_000.0, 30_228.0, 30_228.0]);
 }
 
 #[test]
