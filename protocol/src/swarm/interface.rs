@@ -321,8 +321,6 @@ pub enum Offence {
     WrongAnnouncement,
     /// Frame after frame that was announced and then refused.
     FalseClaims,
-    /// Requests for what it announced that it left unanswered, again and again.
-    Silence,
     /// Frame after frame that nobody asked for and that is here already.
     Replays,
 }
@@ -339,7 +337,6 @@ impl fmt::Display for Offence {
             Self::WrongBitmap => f.write_str("it sent a bitmap that does not fit the pack"),
             Self::WrongAnnouncement => f.write_str("it announced frames that the pack does not have"),
             Self::FalseClaims => f.write_str("it announced many frames and then refused them"),
-            Self::Silence => f.write_str("it announced frames and left every request for them unanswered"),
             Self::Replays => f.write_str("it sent many frames again that nobody had asked for"),
         }
     }

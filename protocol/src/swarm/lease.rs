@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{
     interface::{GrantedLease, PackKey, PeerKey, SwarmOutput},
-    state::{OwnLease, Swarm, later},
+    state::{OwnLease, PackState, Swarm, later},
 };
 use crate::{content::Bitmap, time::Monotonic};
 
@@ -87,7 +87,9 @@ impl Swarm {
         own.ask_interval = if gets_on { (own.ask_interval * 2).clamp(ASK_AGAIN, ASK_AGAIN_MAX) } else { ASK_AGAIN };
         own.asked_with = held;
         own.ask_lease_at = later(now, own.ask_interval);
-        if own.lease.is_some() || own.wan_candidate().is_some() {
+        let leased = own.lease.is_some();
+        let lacks = |own: &PackState| own.wan_candidate(&self.inside, &self.doubted).is_some();
+        if leased || self.pack(key).is_some_and(lacks) {
             self.out(SwarmOutput::AskLease { pack: key, held });
         }
     }

@@ -59,8 +59,8 @@ struct Neighbour {
     interested: bool,
     asked: BTreeSet<u32>,
     rests_until: u64,
-    /// How often in a row it was asked in vain.
-    silences: u32,
+    /// How often it was asked in vain since a frame came from it.
+    in_vain: u32,
     served: BTreeSet<u32>,
 }
 
@@ -183,7 +183,7 @@ impl Model {
                 self.uploads.push((peer.0, index));
             }
             SwarmOutput::Store { index, peer, .. } => panic!("frame {index} of {peer:?} is stored and did not come"),
-            SwarmOutput::Penalise { peer, offence, .. } => self.judge_ban(peer.0, offence),
+            SwarmOutput::Penalise { peer, offence, .. } => panic!("{peer:?} is punished: {offence}"),
             SwarmOutput::Disconnect { peer, .. } => self.leave(peer.0),
             SwarmOutput::Complete { .. } => assert_eq!(self.have.len() as u32, FRAMES),
             _ => {}
@@ -245,7 +245,7 @@ impl Model {
         let under_way: u64 = state.asked.iter().map(|index| self.length(*index)).sum();
         if state.place == Some(Place::Origin) {
             assert!(self.leased, "the origin is asked without a lease");
-            assert_eq!(self.holders(index), 0, "the origin is asked for what a neighbour has");
+            assert_eq!(self.trusted_holders(index), 0, "the origin is asked for what a neighbour has");
             assert!(state.asked.is_empty() || under_way < WAN_IN_FLIGHT_BYTES);
             let living = self.peers.values().any(|peer| peer.interested && self.now < peer.last_word + PATIENCE);
             let storing = self.storing.iter().filter(|(_, (_, place, _))| *place == Place::Origin);
@@ -297,9 +297,7 @@ impl Model {
         let state = self.peers.get_mut(&peer).unwrap();
         state.last_word = self.now;
         let asked = state.asked.remove(&index);
-        if asked || !self.have.contains(&index) {
-            state.silences = 0;
-        }
+        state.in_vain = 0;
         let wanted = !self.have.contains(&index) && !self.storing.contains_key(&index) && place != Place::Outside;
         let now = Now { monotonic: Monotonic(self.now), ..Now::default() };
         let length = self.length(index) as u32;
@@ -405,6 +403,7 @@ impl Model {
             Word::Request(index) if self.uploads.contains(&(peer, *index)) || !state.served.insert(*index) => return,
             Word::Request(_) => {}
             Word::Busy { index, retry_after_milliseconds, .. } => {
+                state.in_vain += 1;
                 if !state.asked.remove(index) {
                     return;
                 }

@@ -162,6 +162,7 @@ impl Swarm {
         if expected != Some(length) || (raw && place == Place::Origin) {
             return self.penalise(now, peer, key, Offence::WrongFrame { index, length });
         }
+        self.sends(peer);
         let asked = self.end_flight(peer, key, index);
         let on_disk = self.frame_on_disk(key, index);
         if asked || !on_disk {

@@ -19,14 +19,18 @@ const BAN: u64 = 60_000_000;
 const FALSE_CLAIMS_MAX: u16 = 32;
 /// What a neighbour gets to answer a request before it counts as silent, in microseconds.
 const SILENCE: u64 = 1_500_000;
-/// Times in a row that a neighbour may be asked for what it announced without sending anything; each time it gets twice
-/// as long as before, so that this takes about twenty seconds.
+/// Times in a row that a neighbour may be asked in vain for what it announced before that is doubted; each time it gets
+/// twice as long as before, so that this takes about twenty seconds.
 const SILENCES_MAX: u8 = 3;
+/// And answers in a row that it is busy.
+const BUSY_ANSWERS_MAX: u8 = 16;
 /// And what the origin gets: its line may be down for a while.
 const ORIGIN_SILENCE: u64 = 30_000_000;
-/// The slowest rate at which a line may bring a frame: 2 KiB/s, as microseconds per KiB. That the origin is gone is noticed
-/// by the connection; a thin line that others use as well is no reason to ask anew for what is on its way.
+/// The slowest rate at which a line may bring a frame: 2 KiB/s, as microseconds per KiB. That the origin's machine is gone
+/// is noticed by the connection; a thin line that others use as well is no reason to ask anew for what is on its way.
 const ORIGIN_MICROSECONDS_PER_KIB: u64 = 500_000;
+/// And the most: an origin that lost a request and answers pings keeps a lease idle for no longer.
+const ORIGIN_SILENCE_MAX: u64 = 300_000_000;
 /// The slowest rate at which a neighbour may send without counting as silent: 256 KiB/s, as microseconds per KiB.
 const MICROSECONDS_PER_KIB: u64 = 3_906;
 
@@ -65,7 +69,7 @@ impl Swarm {
 
     pub(super) fn peer_left(&mut self, now: Monotonic, peer: PeerKey) {
         let Some(gone) = self.peers.get_mut(usize::from(peer.0)).and_then(Option::take) else { return };
-        for set in [&mut self.inside, &mut self.origins, &mut self.ready, &mut self.no_room] {
+        for set in [&mut self.inside, &mut self.origins, &mut self.ready, &mut self.no_room, &mut self.doubted] {
             set.remove(peer);
         }
         self.push_busy.remove(peer);
@@ -193,6 +197,10 @@ impl Swarm {
         if let Some(state) = self.peer_mut(peer) {
             state.last_progress = now;
             state.rests_until = Some(until);
+            state.busy_answers = state.busy_answers.saturating_add(1);
+            if state.busy_answers >= BUSY_ANSWERS_MAX {
+                self.doubt(peer);
+            }
         }
         self.wake_at(until, "ask a busy neighbour again");
         if let Some(other) = instead.filter(|other| self.inside.contains(*other)) {
@@ -317,7 +325,6 @@ impl Swarm {
         let budget = self.tuning.in_flight_bytes;
         let Some(state) = self.peer_mut(peer) else { return };
         state.last_progress = now;
-        state.silences = 0;
         state.budget_bytes = (state.budget_bytes + bytes).min(budget);
     }
 
@@ -337,9 +344,31 @@ impl Swarm {
         for flight in &flights {
             self.give_up_flight(peer, flight.pack, flight.index);
         }
-        // Nobody fetches over the line what a neighbour claims to have: claims of one that never sends must end.
-        if let Some(flight) = flights.first().filter(|_| silences >= SILENCES_MAX) {
-            self.penalise(now, peer, flight.pack, Offence::Silence);
+        if silences >= SILENCES_MAX {
+            self.doubt(peer);
+        }
+    }
+
+    /// Nobody fetches over the line what a neighbour claims to have, so the claims of one that sends nothing must end: until
+    /// a frame comes from it, they keep nobody from the line. It is no offence: a machine that is suspended or throttled
+    /// does the same.
+    fn doubt(&mut self, peer: PeerKey) {
+        self.doubted.insert(peer);
+        let origins: Vec<PeerKey> = self.origins.iter().collect();
+        origins.into_iter().for_each(|origin| self.ready.insert(origin));
+    }
+
+    /// Whether what a neighbour claims is doubted.
+    #[cfg(test)]
+    pub(super) fn doubts(&self, peer: PeerKey) -> bool {
+        self.doubted.contains(peer)
+    }
+
+    /// A frame came from a neighbour: it sends, whatever the frame is good for.
+    pub(super) fn sends(&mut self, peer: PeerKey) {
+        self.doubted.remove(peer);
+        if let Some(state) = self.peer_mut(peer) {
+            (state.silences, state.busy_answers) = (0, 0);
         }
     }
 }
@@ -355,6 +384,7 @@ impl PeerState {
             budget_bytes,
             last_progress: now,
             silences: 0,
+            busy_answers: 0,
             rests_until: None,
             last_word: now,
             turn: None,
@@ -373,8 +403,9 @@ impl PeerState {
     /// When this neighbour, of which something was asked, counts as silent.
     pub(super) fn progress_due(&self) -> Monotonic {
         if self.place == Place::Origin {
-            let first = self.flights.first().map_or(0, |flight| u64::from(flight.length));
-            return later(self.last_progress, ORIGIN_SILENCE + first.div_ceil(1024) * ORIGIN_MICROSECONDS_PER_KIB);
+            let longest = self.flights.iter().map(|flight| u64::from(flight.length)).max().unwrap_or(0);
+            let patience = ORIGIN_SILENCE + longest.div_ceil(1024) * ORIGIN_MICROSECONDS_PER_KIB;
+            return later(self.last_progress, patience.min(ORIGIN_SILENCE_MAX));
         }
         later(self.last_progress, patience(self.in_flight_bytes) << self.silences.min(4))
     }

@@ -1,6 +1,6 @@
 //! Which frame to ask of whom.
 use super::{
-    bits::choose,
+    bits::{PeerSet, choose},
     interface::{PackKey, PeerKey, Place, Word},
     state::{Flight, PackState, PeerState, Swarm, later},
 };
@@ -83,7 +83,7 @@ impl Swarm {
         let found = self.lacking.iter().find_map(|key| {
             let own = self.pack(*key)?;
             let leased = own.stalled_until.is_none() && own.lease.as_ref().is_some_and(|lease| lease.expires_at > now);
-            let index = own.wan_candidate().filter(|_| leased)?;
+            let index = own.wan_candidate(&self.inside, &self.doubted).filter(|_| leased)?;
             let length = own.length_of(index);
             // Alone or not: a connection that breaks must never cost more than B of what is under way.
             let under_way_fits = under_way == 0 || under_way + length <= self.leased_bytes_max;
@@ -138,14 +138,24 @@ fn may_ask_more(state: &PeerState, budget_bytes: u64) -> bool {
 }
 
 impl PackState {
-    /// A missing frame that nobody in the site is known to have.
-    pub(super) fn wan_candidate(&self) -> Option<u32> {
+    /// A missing frame that nobody in the site is known to have, or only neighbours that are doubted.
+    pub(super) fn wan_candidate(&self, inside: &PeerSet, doubted: &PeerSet) -> Option<u32> {
         let held = self.site_held.as_ref().map_or(&[][..], |held| held.words());
         (0..).zip(self.missing.words()).find_map(|(number, missing)| {
             let held = held.get(number).copied().unwrap_or(0);
-            let found = if missing & !held == 0 { 0 } else { missing & !held & self.rarity.nobody(number) };
+            let found = match missing & !held {
+                0 => 0,
+                wanted if doubted.is_empty() => wanted & self.rarity.nobody(number),
+                wanted => wanted & !self.held_by_trusted(number, inside, doubted),
+            };
             (found != 0).then(|| number as u32 * 64 + found.trailing_zeros())
         })
+    }
+
+    /// The frames of one word that neighbours hold that are not doubted.
+    fn held_by_trusted(&self, word: usize, inside: &PeerSet, doubted: &PeerSet) -> u64 {
+        let trusted = inside.iter().filter(|peer| !doubted.contains(*peer));
+        trusted.filter_map(|peer| self.row(peer).get(word)).fold(0, |held, row| held | row)
     }
 }
 

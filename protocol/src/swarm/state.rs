@@ -46,6 +46,8 @@ pub(super) struct PeerState {
     pub last_progress: Monotonic,
     /// How often in a row nothing came in time; each time it is given twice as long.
     pub silences: u8,
+    /// How often in a row it said that it is busy.
+    pub busy_answers: u8,
     /// Busy, or silent for too long: nothing is asked of it until then.
     pub rests_until: Option<Monotonic>,
     pub last_word: Monotonic,
@@ -309,6 +311,8 @@ pub struct Swarm {
     pub(super) ready: PeerSet,
     /// Neighbours of which nothing is asked because the store has no room.
     pub(super) no_room: PeerSet,
+    /// Those that sent nothing of what they were asked for: what they claim keeps nobody from the line.
+    pub(super) doubted: PeerSet,
     /// Neighbours to which nothing is pushed now: a push is under way, or they rest.
     pub(super) push_busy: PeerSet,
     pub(super) push_cursor: PeerKey,
@@ -356,6 +360,7 @@ impl Swarm {
             origins: PeerSet::default(),
             ready: PeerSet::default(),
             no_room: PeerSet::default(),
+            doubted: PeerSet::default(),
             push_busy: PeerSet::default(),
             push_cursor: PeerKey(0),
             push_active: 0,

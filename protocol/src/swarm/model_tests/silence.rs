@@ -1,8 +1,8 @@
 //! Neighbours that were asked and send nothing.
-use super::{Model, Word};
+use super::{Model, Neighbour, Word};
 use crate::{
     machine::Machine,
-    swarm::{PeerKey, SwarmOutput, interface::Offence},
+    swarm::{PeerKey, SwarmOutput},
     time::{Monotonic, Now},
 };
 
@@ -17,7 +17,7 @@ impl Model {
             let Some(machine) = self.swarm.peer(PeerKey(key)) else { continue };
             // A request that has ended without an answer ends a silent neighbour's rest at a time of the machine's.
             if state.asked.len() > machine.flights.len() || machine.rests_until.is_some() {
-                state.silences += u32::from(state.asked.len() > machine.flights.len());
+                state.in_vain += 1;
                 state.rests_until = machine.rests_until.map_or(self.now, |until| until.0);
                 state.asked.retain(|index| machine.flights.iter().any(|flight| flight.index == *index));
             }
@@ -35,14 +35,11 @@ impl Model {
         self.outputs();
     }
 
-    /// A neighbour is banned. No neighbour of this model sends anything wrong: one can only have been asked in vain
-    /// twice before, with nothing from it in between.
-    pub(super) fn judge_ban(&mut self, peer: u16, offence: Offence) {
-        let asked_in_vain = self.peers[&peer].silences;
-        assert!(
-            offence == Offence::Silence && asked_in_vain >= 2,
-            "{peer} is punished: {offence}; asked in vain {asked_in_vain} times before"
-        );
-        self.leave(peer);
+    /// Neighbours that have a frame and are not doubted. Who was not asked in vain three times since a frame came from it
+    /// must not be doubted; who was may be.
+    pub(super) fn trusted_holders(&self, index: u32) -> usize {
+        let has = |peer: &Neighbour| peer.has.as_ref().is_some_and(|has| has.contains(&index));
+        let trusted = |key: u16, peer: &Neighbour| peer.in_vain < 3 || !self.swarm.doubts(PeerKey(key));
+        self.peers.iter().filter(|(key, peer)| has(peer) && trusted(**key, peer)).count()
     }
 }
