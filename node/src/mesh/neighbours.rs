@@ -50,17 +50,6 @@ impl Neighbours {
         circle.into_iter().step_by(step).collect()
     }
 
-    /// Which of the connections that this node dialled, and over which nothing is asked, are to be closed: in a site of
-    /// more nodes than a host has neighbours, all but those to keep. Each connection is let go by the end that dialled
-    /// it, so that what the other end wants is not closed over and over.
-    pub fn surplus(&self, site: &SiteName, rest: impl Iterator<Item = NodeId>, keep: &[NodeId]) -> Vec<NodeId> {
-        let nodes = self.records.values().filter(|(of, _)| of == site).count();
-        if nodes <= CONTROL_NEIGHBOURS_MAX {
-            return Vec::new();
-        }
-        rest.filter(|node| !keep.contains(node)).collect()
-    }
-
     /// Whom to be connected with: the two successors, and nodes a sixteenth, an eighth, a quarter and half around the
     /// circle. With such distances any node is reached in about log2(N) hops while the station is away; with successors
     /// alone it would be N / 6. As many nodes want this one, so that the degree is twice as much, and the station.
@@ -79,6 +68,14 @@ impl Neighbours {
     }
 }
 
+/// Which of the connections that this node dialled, and over which nothing is asked, are to be closed where it has so
+/// many: as many as are too many, but none to keep. Each connection is let go by the end that dialled it, so that what the
+/// other end wants is not closed over and over.
+pub fn surplus(connections: usize, rest: impl Iterator<Item = NodeId>, keep: &[NodeId]) -> Vec<NodeId> {
+    let too_many = connections.saturating_sub(CONTROL_NEIGHBOURS_MAX);
+    rest.filter(|node| !keep.contains(node)).take(too_many).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,20 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dialled_and_is_wanted_no_longer_is_let_go_in_a_large_site_only() {
-        let own = NodeId([7; 32]);
-        let dialled = || (0..60).filter(|number| *number != 7).map(|number| NodeId([number; 32]));
+    fn what_was_dialled_and_is_wanted_no_longer_is_let_go_beyond_the_degree() {
         let (site, neighbours) = site_of(200);
-        let mut keep = neighbours.wanted(&site, own);
+        let mut keep = neighbours.wanted(&site, NodeId([7; 32]));
         keep.push(NodeId([50; 32]));
-        let surplus = neighbours.surplus(&site, dialled(), &keep);
-        assert!(surplus.iter().all(|node| !keep.contains(node)));
-        let left = dialled().filter(|node| !surplus.contains(node)).count();
-        assert!(left <= CONTROL_NEIGHBOURS_MAX / 2 + 1 && surplus.len() + left == 59, "{left} stay");
-        let (site, neighbours) = site_of(CONTROL_NEIGHBOURS_MAX as u8);
-        assert!(neighbours.surplus(&site, dialled(), &[]).is_empty(), "so few are no burden");
-        let other: SiteName = "store-18".parse().unwrap();
-        assert!(neighbours.surplus(&other, dialled(), &[]).is_empty());
+        let dialled = || (0..60).filter(|number| *number != 7).map(|number| NodeId([number; 32]));
+        let closed = surplus(62, dialled(), &keep);
+        assert!(closed.len() == 62 - CONTROL_NEIGHBOURS_MAX && closed.iter().all(|node| !keep.contains(node)));
+        assert!(surplus(CONTROL_NEIGHBOURS_MAX, dialled(), &[]).is_empty(), "so few are no burden");
+        let all = dialled().collect::<Vec<_>>();
+        assert!(surplus(100, dialled(), &all).is_empty(), "what is needed stays, however much it is");
     }
 
     #[test]

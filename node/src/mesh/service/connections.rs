@@ -9,10 +9,10 @@ use branchline_protocol::{
 use tokio::time::Instant;
 
 use super::{Asked, Peer, Service, TICK};
-use crate::mesh::{REDIAL_MAX, translate};
+use crate::mesh::{REDIAL_MAX, REQUEST_TIMEOUT, neighbours::surplus, translate};
 
-/// A connection that nobody needs is let go when nothing was asked over it for so long.
-const UNUSED: Duration = Duration::from_secs(10);
+/// A connection that nobody needs is let go when nothing was asked over it for so long: longer than an answer may take.
+const UNUSED: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 impl Service {
     /// Closes a node's connections from an address that it has left. Nothing says so on these: a machine that has lost its
@@ -71,7 +71,8 @@ impl Service {
             let rests = peer.waiting.is_empty() && peer.used_at.is_none_or(|at| at + UNUSED <= now);
             (of_site && peer.dialled && rests).then_some(*node)
         };
-        for node in self.neighbours.surplus(site, self.peers.iter().filter_map(rests), keep) {
+        let admitted = self.peers.values().filter(|peer| peer.admission.is_some()).count();
+        for node in surplus(admitted, self.peers.iter().filter_map(rests), keep) {
             self.disconnect(node);
         }
     }
