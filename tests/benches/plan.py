@@ -170,7 +170,7 @@ def scenario(configuration, shares):
     return (f'seed = 1\nresolution = "chunk"\n[payload]\nsize_bytes = {configuration.size << 20}\n'
             f"[headquarters]\nuplink_bits_per_second = {wan:.0f}\n"
             f"[[sites]]\nhosts = {configuration.hosts}\nwan_bits_per_second = {wan:.0f}\n"
-            f'lan_bits_per_second = {lan:.0f}\nslots = "nodes"\nprestaged = {str(configuration.prestaged).lower()}\n{slow}")
+            f'lan_bits_per_second = {lan:.0f}\nslots = "nodes"\nprestaged = {str(configuration.prestaged).lower()}\n{slow}')
 
 
 def simulate(configuration, shares):

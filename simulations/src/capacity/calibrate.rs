@@ -30,6 +30,8 @@ struct Sample {
     begin_seconds: f64,
     /// From then until its last host held everything.
     chunk_seconds: f64,
+    /// Hosts that ever did.
+    ready: usize,
 }
 
 /// Draws `sites` sites (at least two per entry as far as there are as many), fits one stretch per entry to the first
@@ -117,12 +119,23 @@ fn foreseen_site(plan: &Plan<'_>, rollout: &Rollout, of: &SitePlan) -> LocalSite
 impl Sample {
     fn new(entry: usize, begin: Time, site: LocalSite, spread: &Spread) -> Self {
         let begin_seconds = seconds(begin);
-        Self { entry, site, begin_seconds, chunk_seconds: spread.last_seconds() - begin_seconds }
+        Self {
+            entry,
+            site,
+            begin_seconds,
+            chunk_seconds: spread.last_seconds() - begin_seconds,
+            ready: spread.ready_seconds().flatten().count(),
+        }
     }
 }
 
 fn error(sample: &Sample, stretch: f64) -> f64 {
-    let flow = flow::spread(&sample.site, stretch).last_seconds() - sample.begin_seconds;
+    let spread = flow::spread(&sample.site, stretch);
+    if spread.ready_seconds().flatten().count() < sample.ready {
+        // Where hosts fail, a flow that is stretched too far loses more of them: their last is no measure.
+        return 0.0;
+    }
+    let flow = spread.last_seconds() - sample.begin_seconds;
     if sample.chunk_seconds > 0.0 && flow.is_finite() { flow / sample.chunk_seconds - 1.0 } else { 0.0 }
 }
 

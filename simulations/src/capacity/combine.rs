@@ -7,7 +7,7 @@ use super::{
         AddressSummary, BindingTerm, Bytes, Calibration, Completion, HostResult, Lift, Outcome, Queue, Run, Simulated,
         SiteResult, SiteSummary, Wave,
     },
-    plan::{Plan, SitePlan},
+    plan::{Plan, SitePlan, outage},
     scenario::Resolution,
     series,
     site::{SiteOutcome, line_time, mean_rate},
@@ -143,7 +143,7 @@ fn longest_part(plan: &Plan<'_>, rollout: &Rollout) -> BindingTerm {
     let began = line.began.min(fetched).max(asked.min(fetched));
     // An inlet whose card is slower than its line keeps the line waiting.
     let on_line = (fetched - began).min(duration(plan.payload(), site.line).min(alone));
-    let gate = Gate::new(&plan.scenario.rollout.windows, None);
+    let gate = Gate::new(&plan.scenario.rollout.windows, outage(plan.entry_of(site)));
     let opens = gate.next_open(ready).clamp(ready, started);
     let late = outcome.arrived[host].saturating_sub(fetched.max(outcome.begin));
     let parts = [

@@ -42,12 +42,18 @@ pub fn spread(site: &LocalSite, stretch: f64) -> Spread {
         let from_front = at_front.saturating_add(round.saturating_mul(Time::from(rank.ilog2())));
         let own = if of.absences.is_empty() { alone } else { with_absences(of, site, &front, down) };
         let at = from_front.max(own).max(shared.as_ref().map_or(0, |shared| shared[host]));
-        ready[host] = if at > of.gone_from() { NEVER } else { at };
+        ready[host] = if at > of.gone { NEVER } else { at };
     }
     let complete = ready.iter().filter(|at| **at != NEVER).count() as u64;
     let fetched = if site.prestaged { front.begin } else { site.line.done };
-    let wan_bytes = super::units::bytes(site.line.total());
+    let wan_bytes = if all_staged(site) { 0 } else { super::units::bytes(site.line.total()) };
     Spread { ready, fetched, wan_bytes, lan_bytes: complete * site.payload_bytes, wasted_bytes: 0, inputs: 0 }
+}
+
+/// Whether as good as everything had left a station that held it: what is provided for then is the frame that may be missing
+/// where every frame is simulated.
+fn all_staged(site: &LocalSite) -> bool {
+    site.prestaged && site.line.total() <= volume(site.frame_bytes)
 }
 
 /// When the parts of the payload had left their first holder.
@@ -64,7 +70,11 @@ impl Front {
         let payload = site.payload();
         let step = payload / Volume::from(STEPS);
         // What a prestaged station got out before it failed; the rest has to cross the line.
-        let staged = if site.prestaged { payload - site.line.total().min(payload) } else { 0 };
+        let staged = match site.prestaged {
+            true if all_staged(site) => payload,
+            true => payload - site.line.total().min(payload),
+            false => 0,
+        };
         let frame = volume(site.frame_bytes.min(site.payload_bytes));
         let mut left = Vec::with_capacity(STEPS as usize + 1);
         let mut last = begin;

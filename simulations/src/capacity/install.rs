@@ -53,6 +53,8 @@ fn next_in((opens, lasts, every): (Time, Time, Time), at: Time) -> Time {
 pub(crate) struct Turn {
     pub started: Time,
     pub ended: Time,
+    /// When the host is gone for good: it waits and installs no longer.
+    pub gone: Time,
 }
 
 /// What came of one site's installations.
@@ -62,8 +64,8 @@ pub(crate) struct Installed {
     pub inputs: u64,
 }
 
-/// Installs on every host that is ever ready. One that is gone from a time on gives its slot, or its place in the queue,
-/// up then, and is never done.
+/// Installs on every host that is ever ready. One that is gone from a time on gives its slot up then, and is never done;
+/// where it still waits, its turn passes to the next.
 pub(crate) fn install(
     ready: &[Time],
     sessions_limit: u32,
@@ -75,15 +77,17 @@ pub(crate) fn install(
         ready.iter().zip(0..).filter(|(at, _)| **at != NEVER).map(|(at, host)| (*at, host)).collect();
     arrivals.sort_unstable();
     let mut arrivals = arrivals.into_iter().peekable();
-    let mut turns = vec![Turn { started: NEVER, ended: NEVER }; ready.len()];
+    let turn = |host| Turn { started: NEVER, ended: NEVER, gone: gone_from(host) };
+    let mut turns: Vec<Turn> = (0..ready.len() as u32).map(turn).collect();
     let mut queue: SlotQueue<u32, ()> = SlotQueue::new(sessions_limit, 0, BTreeMap::new());
     let mut ends: BinaryHeap<Reverse<(Time, u32)>> = BinaryHeap::new();
     let mut opens = NEVER;
-    let (mut queue_length_max, mut inputs) = (0, 0);
+    let mut inputs = 0;
     loop {
         let end = ends.peek().map_or(NEVER, |Reverse((at, _))| *at);
         let now = arrivals.peek().map_or(NEVER, |(at, _)| *at).min(end).min(opens);
         if now == NEVER {
+            let queue_length_max = longest_queue(ready, &turns);
             return Installed { turns, queue_length_max, inputs };
         }
         // Whoever gives a slot back at this moment does so before others ask for one.
@@ -100,18 +104,31 @@ pub(crate) fn install(
         if opens == now {
             opens = NEVER;
             for host in queue.grant() {
-                let gone = gone_from(host);
                 let ended = now.saturating_add(install_time(host));
-                if gone > now {
-                    turns[host as usize] = Turn { started: now, ended: if gone < ended { NEVER } else { ended } };
+                let turn = &mut turns[host as usize];
+                if turn.gone > now {
+                    (turn.started, turn.ended) = (now, if turn.gone < ended { NEVER } else { ended });
                 }
-                ends.push(Reverse((ended.min(gone.max(now)), host)));
+                ends.push(Reverse((ended.min(turn.gone.max(now)), host)));
             }
         } else if queue.length() == 0 {
             opens = NEVER;
         }
-        queue_length_max = queue_length_max.max(queue.length() as u32);
     }
+}
+
+/// The most hosts that waited at a time. Those that are gone stand in the queue until their turn, and wait no longer.
+fn longest_queue(ready: &[Time], turns: &[Turn]) -> u32 {
+    let waits = ready.iter().zip(turns).map(|(ready, turn)| (*ready, turn.started.min(turn.gone)));
+    // Whoever stops waiting at a moment does so before others begin.
+    let mut changes: Vec<(Time, i32)> =
+        waits.filter(|(from, until)| from < until).flat_map(|(from, until)| [(until, -1), (from, 1)]).collect();
+    changes.sort_unstable();
+    let waiting = changes.iter().scan(0, |waiting, (_, change)| {
+        *waiting += change;
+        Some(*waiting)
+    });
+    waiting.max().unwrap_or(0).unsigned_abs()
 }
 
 #[cfg(test)]
@@ -139,8 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_gone_neither_waits_nor_installs() {
+        // One slot; the second is gone while it waits, the third while it installs.
+        let gone = [NEVER, 4, 12, NEVER];
+        let done = install(&[0, 1, 2, 3], 1, &Gate::default(), |_| 10, |host| gone[host as usize]);
+        let turns: Vec<(Time, Time)> = done.turns.iter().map(|turn| (turn.started, turn.ended)).collect();
+        assert_eq!(turns, [(0, 10), (NEVER, NEVER), (10, NEVER), (12, 22)]);
+        assert_eq!(done.queue_length_max, 3);
+    }
+
+    #[test]
     fn an_installation_that_takes_no_time_ends_at_once() {
         let done = install(&[3, 3, 3], 1, &Gate::default(), |_| 0, |_| NEVER);
-        assert!(done.turns.iter().all(|turn| *turn == Turn { started: 3, ended: 3 }));
+        assert!(done.turns.iter().all(|turn| *turn == Turn { started: 3, ended: 3, gone: NEVER }));
     }
 }

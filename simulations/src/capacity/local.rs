@@ -47,24 +47,19 @@ pub struct LocalHost {
     pub(crate) card: Card,
     pub(crate) arrives: Time,
     pub(crate) absences: Vec<Absence>,
+    /// When it is gone for good.
+    pub(crate) gone: Time,
 }
 
 impl LocalHost {
     /// A host that arrives after so many seconds and stays.
     pub fn new(card: Card, arrives_seconds: f64) -> Self {
-        Self { card, arrives: time(arrives_seconds), absences: Vec::new() }
-    }
-}
-
-impl LocalHost {
-    /// When the host is gone for good.
-    pub(crate) fn gone_from(&self) -> Time {
-        let last = self.absences.last().filter(|absence| absence.returns == NEVER);
-        last.map_or(NEVER, |absence| self.arrives.saturating_add(absence.leaves))
+        Self { card, arrives: time(arrives_seconds), absences: Vec::new(), gone: NEVER }
     }
 
     /// From `at` on, the host is away for good; where it would have come later, it never comes.
     pub(crate) fn fails_at(&mut self, at: Time) {
+        self.gone = at;
         let Some(leaves) = at.checked_sub(self.arrives) else {
             self.arrives = NEVER;
             return;

@@ -167,7 +167,8 @@ pub struct Series {
 pub struct Lift {
     /// The term.
     pub term: BindingTerm,
-    /// The makespan in seconds if it did not exist.
+    /// The makespan in seconds less what is gained. Installations and lines are judged where the limits of sessions are
+    /// lifted as well: lifted alone they would gain more.
     pub makespan_seconds: f64,
     /// How much earlier that is, in seconds.
     pub gain_seconds: f64,

@@ -7,7 +7,7 @@ use super::{
     random::{Purpose, SiteRandom},
     scenario::{Rollout, Scenario, Site, WanTcp},
     tcp,
-    units::{Rate, Time, Volume, rate, time, volume},
+    units::{NEVER, Rate, Time, Volume, rate, time, volume},
 };
 
 /// One site.
@@ -142,7 +142,12 @@ impl SitePlan {
         let host = |(host, arrives): (usize, Time)| {
             let slow = self.random.draw(Purpose::Slow, host as u64, 0).happens(site.slow_share);
             let card = if slow { self.slow } else { self.card };
-            LocalHost { card, arrives: begin.saturating_add(arrives), absences: self.absences(site, host as u64) }
+            LocalHost {
+                card,
+                arrives: begin.saturating_add(arrives),
+                absences: self.absences(site, host as u64),
+                gone: NEVER,
+            }
         };
         let mut hosts: Vec<LocalHost> = self.arrivals(site).enumerate().map(host).collect();
         if let Some(fail) = site.hosts_fail {

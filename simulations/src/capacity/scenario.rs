@@ -197,7 +197,7 @@ pub struct Churn {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostsFail {
-    /// How many of each site; as many as it has, at most.
+    /// How many of each site, the last that come; as many as it has, at most.
     pub count: u32,
     /// When, in seconds after the rollout's start.
     pub at_seconds: f64,

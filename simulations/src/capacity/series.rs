@@ -14,15 +14,16 @@ pub(crate) fn series(plan: &Plan<'_>, rollout: &Rollout, count: u32) -> Series {
     let moments: Vec<Time> =
         (0..count).map(|moment| (u128::from(end) * u128::from(moment) / u128::from(count - 1)) as Time).collect();
     let turns = || rollout.sites.iter().flat_map(|site| site.turns.iter().zip(&site.spread.ready));
+    let installing = || turns().filter(|(turn, _)| turn.started != NEVER);
     let completions = rollout.sites.iter().flat_map(|site| site.completions());
     Series {
         at_seconds: moments.iter().map(|at| seconds(*at)).collect(),
         completed_hosts: counted(&moments, completions.map(|at| (at, NEVER))),
         headquarters_bits_per_second: sent(rollout, &moments),
         wan_capacity_bits_per_second: capacity(plan, rollout, &moments),
-        queue_length: counted(&moments, turns().map(|(turn, ready)| (*ready, turn.started))),
+        queue_length: counted(&moments, turns().map(|(turn, ready)| (*ready, turn.started.min(turn.gone)))),
         wait_seconds: waits(&moments, turns().map(|(turn, ready)| (*ready, turn.started))),
-        slots_held: counted(&moments, turns().map(|(turn, _)| (turn.started, turn.ended))),
+        slots_held: counted(&moments, installing().map(|(turn, _)| (turn.started, turn.ended.min(turn.gone)))),
     }
 }
 

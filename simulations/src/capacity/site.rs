@@ -128,7 +128,7 @@ fn finish(
     spread: Spread,
 ) -> SiteOutcome {
     let gate = Gate::new(&plan.scenario.rollout.windows, local.outage);
-    let fails = |host: u32| local.hosts[host as usize].gone_from();
+    let fails = |host: u32| local.hosts[host as usize].gone;
     let install_time = |host| site.install_time(entry, host);
     let installed = install::install(&spread.ready, entry.sessions_limit, &gate, install_time, fails);
     let succeeded: Vec<bool> = (0..site.hosts).map(|host| !site.install_fails(entry, host)).collect();

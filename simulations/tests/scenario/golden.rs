@@ -104,8 +104,8 @@ const FLOW: &str = r#"
     batch = 16
 "#;
 
-const CHUNK_HASH: &str = "450e1a50c32399e36a5e5e0eb7c1015edd89a50a913177cb67c7460990fa3616";
-const FLOW_HASH: &str = "8fb657ae876e8e8078f3b4bef6ffe120361260c33157e49cda97caddf8d8e648";
+const CHUNK_HASH: &str = "85ae7f9404615b05d340e89dcb6c4756c226a102fd11ce3a5c7842f81ec45032";
+const FLOW_HASH: &str = "0c1d72e19d5b13bef424fbad24d4d2181f76c2195ad6aee05f85f7200012be5f";
 
 fn simulated(text: &str, workers: &dyn Workers) -> Simulated {
     let options = Options { calibration_sites: 6, ..Options::default() };

@@ -1,6 +1,6 @@
 //! Runs a simulation on the threads of this machine, and says how far it is.
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     num::NonZeroUsize,
     sync::{
         Mutex, PoisonError,
@@ -94,7 +94,9 @@ impl Bar {
         let mut line_at = line_at.lock().unwrap_or_else(PoisonError::into_inner);
         if line_at.elapsed() >= LINE_EVERY {
             *line_at = Instant::now();
-            eprintln!("{}", line(progress.phase, self.bar.position(), progress.total));
+            // Nobody may read it any more, which is no reason to end.
+            let done = self.bar.position().min(progress.total);
+            let _ = writeln!(std::io::stderr(), "{}", line(progress.phase, done, progress.total));
         }
     }
 }

@@ -143,6 +143,8 @@ impl World<'_> {
         self.links_made += 1;
         let number = self.links_made;
         self.put_link(node, slot, Link { node: ORIGIN, slot: 0, number });
+        // What is asked for first comes a round trip later.
+        self.line_free = self.line_free.max(self.now.saturating_add(2 * self.site.latency));
         self.join(node, slot, ORIGIN);
     }
 
@@ -153,8 +155,8 @@ impl World<'_> {
         of.degree -= 1;
         self.input(node, SwarmInput::PeerLeft { peer: PeerKey(slot) });
         if link.node == ORIGIN {
-            // What the origin was about to send is not sent, and what is asked for next comes a round trip later.
-            self.line_free = self.now.saturating_add(2 * self.site.latency);
+            // What the origin was about to send is not sent.
+            self.line_free = self.now;
             return;
         }
         let other = &mut self.nodes[link.node as usize];
