@@ -74,6 +74,8 @@ def arguments():
     parser.add_argument("--runs", type=int, default=3, help="runs of each configuration (3)")
     parser.add_argument("--results", default="plan-results.json", metavar="FILE", help="where measurements are kept")
     parser.add_argument("--table", action="store_true", help="measure nothing; predict, and print the table")
+    parser.add_argument("--slots", choices=("nodes", "link"), default="nodes",
+                        help="what the simulator's machines take: as nodes do, or as their links allow (nodes)")
     return parser.parse_args()
 
 
@@ -162,7 +164,7 @@ def measure_all(one, options):
 
 
 def scenario(configuration, shares):
-    """The same site for the simulator; `shares` is what line and port carry of their shaped rates."""
+    """The same site for the simulator; `shares` is what line and port carry of their shaped rates, and the slots."""
     wan, lan = (configuration.wan * 1e6 * shares[LINE], configuration.lan * 1e6 * shares[PORT])
     slow = "slow_share = 0.5\nslow_factor = 0.2\n" if configuration.unequal else ""
     killed = configuration.killed_seconds
@@ -170,7 +172,7 @@ def scenario(configuration, shares):
     return (f'seed = 1\nresolution = "chunk"\n[payload]\nsize_bytes = {configuration.size << 20}\n'
             f"[headquarters]\nuplink_bits_per_second = {wan:.0f}\n"
             f"[[sites]]\nhosts = {configuration.hosts}\nwan_bits_per_second = {wan:.0f}\n"
-            f'lan_bits_per_second = {lan:.0f}\nslots = "nodes"\nprestaged = {str(configuration.prestaged).lower()}\n{slow}')
+            f'lan_bits_per_second = {lan:.0f}\nslots = "{shares["slots"]}"\nprestaged = {str(configuration.prestaged).lower()}\n{slow}')
 
 
 def simulate(configuration, shares):
@@ -204,9 +206,9 @@ def fit(configuration, measured, shares):
     return (low + high) / 2
 
 
-def calibrated(results):
+def calibrated(results, slots):
     """First what ports carry, then, with that, what the line does."""
-    shares = {LINE: GOODPUT, PORT: GOODPUT}
+    shares = {LINE: GOODPUT, PORT: GOODPUT, "slots": slots}
     for part in (PORT, LINE):
         configuration = next(one for one in CONFIGURATIONS if one.calibrates == part)
         if configuration.name not in results:
@@ -220,10 +222,10 @@ def error(predicted, measured):
     return None if measured == 0 and predicted == 0 else predicted / max(measured, 1) - 1
 
 
-def print_table(results):
+def print_table(results, slots):
     """The table; gives what is further off than the goals."""
     missed = []
-    shares = calibrated(results)
+    shares = calibrated(results, slots)
     print(f"A port carries {shares[PORT]:.3f} of its shaped rate, the line {shares[LINE]:.3f}: fitted to the two that calibrate.\n")
     print("| configuration | hosts | line | ports | payload | lab | simulated | makespan | line's bytes | LAN bytes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -264,7 +266,7 @@ def main():
                 with open(options.results, "w", encoding="utf-8") as file:
                     json.dump(results, file, indent=1)
         if options.table or not chosen:
-            missed = print_table(load(options.results))
+            missed = print_table(load(options.results), options.slots)
             if missed:
                 sys.exit("plan: " + "; ".join(missed))
     except BenchError as fault:

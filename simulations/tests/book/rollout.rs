@@ -77,9 +77,8 @@ fn where_headquarters_serves_too_few_sites_its_uplink_is_idle_and_the_limit_is_n
 
 #[test]
 fn with_any_cards_the_limit_is_named_where_it_keeps_the_uplink_idle() {
-    // This fails today. Twice as fast lines and twice as many sites at a time make a rollout of c sites at a time
-    // equally fast, so that a gain alone cannot tell which of the two to name, and the first in the order of the terms
-    // is named.
+    // Twice as fast lines and twice as many sites at a time make a rollout of c sites at a time equally fast, so that a
+    // gain alone could not tell which of the two to name: lines are judged beside a limit that is lifted.
     let named = [(1_000, 1.544e6), (10_000, 1.544e6), (10_000, 20e6)].map(|(sites, line)| {
         let (_, uplink, _, c) = FEW_AT_A_TIME;
         let simulated = with_lifts(&identical(sites, uplink, line, Some(c)));

@@ -28,6 +28,20 @@ fn cards_take_the_payload_and_some_rounds() {
 }
 
 #[test]
+fn with_a_full_view_a_planners_site_is_within_a_twentieth_of_theory() {
+    // M + floor(log2 N) rounds (Mundinger, Weber, Weiss): 256 frames, cards the same both ways, as a scenario has them.
+    for hosts in [10, 20, 50, 100] {
+        let site = format!("hosts = {hosts}\nlan_bits_per_second = 100e6\nneighbours = \"all\"");
+        let mut scenario = staged("chunk", 64, &site);
+        scenario.payload.chunk_bytes = Some(262_144);
+        let rounds = last_ready(&run(&scenario)) / (0.25 * MEBIBYTE / 100e6);
+        let least = 256.0 + f64::from(hosts).log2().floor();
+        println!("{hosts} hosts: {:.3}", rounds / least);
+        assert!(rounds >= least && rounds <= 1.05 * least, "{hosts} hosts: {rounds} rounds, at least {least}");
+    }
+}
+
+#[test]
 fn slow_hosts_are_as_slow_as_their_cards_and_as_many_as_their_share() {
     for resolution in BOTH {
         let site = "count = 10\nhosts = 20\nlan_bits_per_second = 100e6\nslow_share = 0.25\nslow_factor = 0.1";

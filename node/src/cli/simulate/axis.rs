@@ -78,9 +78,9 @@ impl Axis {
     }
 
     fn logarithmic(title: String, low: f64, high: f64) -> Self {
-        let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+        let decades = libm::log10(low).floor() as i32..=libm::log10(high).ceil() as i32;
         let steps: &[f64] = if high / low > 1e4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let all = decades.flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
+        let all = decades.flat_map(|power| steps.iter().map(move |step| step * libm::pow(10.0, f64::from(power))));
         let inside = all.filter(|at| *at >= low * (1.0 - 1e-9) && *at <= high * (1.0 + 1e-9));
         let marks = inside.map(|at| (at, short(at))).collect();
         Self { title: format!("{title} (logarithmic)"), low, high, logarithmic: true, marks }
@@ -89,7 +89,7 @@ impl Axis {
     /// Where a figure lies: 0 at the axis' beginning, 1 at its end.
     pub fn place(&self, value: f64) -> f64 {
         if self.logarithmic {
-            (value.max(self.low) / self.low).log10() / (self.high / self.low).log10()
+            libm::log10(value.max(self.low) / self.low) / libm::log10(self.high / self.low)
         } else {
             (value - self.low) / (self.high - self.low)
         }
@@ -111,7 +111,7 @@ fn with_prefix(name: &str, most: f64, names: &[&'static str]) -> (f64, String) {
 
 /// 1, 2 or 5 times a power of ten, not below `step`.
 fn round_step(step: f64) -> f64 {
-    let power = 10_f64.powf(step.log10().floor());
+    let power = libm::pow(10.0, libm::log10(step).floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= step * (1.0 - 1e-9));
     factor.unwrap_or(10.0) * power
 }
