@@ -89,6 +89,12 @@ pub const BANS_MAX: usize = 1024;
 /// Sites times packs that an origin's fence remembers.
 pub const FENCE_RECORDS_MAX: usize = 1 << 20;
 
+// Updates.
+/// Updates of which one station remembers what crosses the line: as many as one catalogue can offer patches for.
+pub const CROSSING_DECISIONS_MAX: usize = CATALOGUE_PATCHES_MAX;
+/// Wishes for leases that wait at one station until it is decided what crosses; beyond it they are answered "busy".
+pub const CROSSING_WISHES_MAX: usize = 16_384;
+
 // Accounts.
 /// Neighbours of one node in its account of one pack.
 pub const ACCOUNT_LINES_MAX: usize = 4_096;

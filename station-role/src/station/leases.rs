@@ -29,7 +29,7 @@ const COLLECT_FOR: Duration = Duration::from_secs(2);
 /// What the holder before may still receive before the desk collects.
 const DRAIN_FOR: Duration = Duration::from_secs(2);
 /// What the members get to come back after the station restarted or took over; before that nobody could be asked.
-const RETURN_FOR: Duration = Duration::from_secs(5);
+pub(super) const RETURN_FOR: Duration = Duration::from_secs(5);
 /// A holder that gets no further for this long loses the lease to whoever else asks.
 const STALL: Duration = Duration::from_secs(60);
 /// How long hosts that ask wait for a station that wants the pack and does not take its lease: its disk may be full.

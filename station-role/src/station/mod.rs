@@ -15,6 +15,8 @@
 //! | `queue` | what that means for sessions and groups |
 //! | `approvals` | the dialogue with headquarters, and commands of people |
 //! | `probing` | what headquarters' probe of a mapped address means |
+//! | [`leases`] | which node of the site brings a pack over the WAN |
+//! | [`crossings`] | which encoding of an update it brings |
 //! | `members` | join tokens and memberships |
 //! | `profile` | what others see: profiles, views, reports |
 //! | `machine` | dispatch and journal |
@@ -36,6 +38,7 @@
 //! moves, so a successor's revisions are higher too.
 mod advance;
 mod approvals;
+pub mod crossings;
 mod event;
 mod history;
 mod intake;

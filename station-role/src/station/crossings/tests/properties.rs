@@ -1,0 +1,152 @@
+//! What holds of the crossing desk whatever happens.
+use proptest::prelude::*;
+
+use super::*;
+
+/// One thing that may happen.
+#[derive(Clone, Debug)]
+enum Step {
+    Documents { travel: u8, patches: u8 },
+    Wish { node: u8, what: u8 },
+    Keep,
+    Here { bases: u8 },
+    AtMembers { base: bool, held: bool },
+    StationFailed,
+    Timeout,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => (0u8..3, 0u8..4).prop_map(|(travel, patches)| Step::Documents { travel, patches }),
+        8 => (1u8..4, 0u8..4).prop_map(|(node, what)| Step::Wish { node, what }),
+        1 => Just(Step::Keep),
+        3 => (0u8..4).prop_map(|bases| Step::Here { bases }),
+        3 => any::<(bool, bool)>().prop_map(|(base, held)| Step::AtMembers { base, held }),
+        1 => Just(Step::StationFailed),
+        2 => Just(Step::Timeout),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What must hold of the answers, by what was seen from outside alone.
+#[derive(Default)]
+struct Watch {
+    travel: UpdateTravel,
+    patches: u8,
+    /// What crossed since the documents last changed what it follows from, and when it was last wished for.
+    crossed: BTreeMap<PackId, u64>,
+    station_failed: bool,
+}
+
+impl Watch {
+    fn offered(&self) -> Vec<PatchFrom> {
+        both()
+            .into_iter()
+            .zip(0..)
+            .filter(|(_, place)| self.patches >> place & 1 == 1)
+            .map(|(patch, _)| patch)
+            .collect()
+    }
+
+    fn documents(&mut self, travel: UpdateTravel, patches: u8) {
+        if (travel, patches) != (self.travel, self.patches) {
+            (self.crossed, self.station_failed) = (BTreeMap::new(), false);
+        }
+        (self.travel, self.patches) = (travel, patches);
+    }
+
+    fn answered(&mut self, now: u64, pack: PackId) -> Result<(), TestCaseError> {
+        let offered = self.offered();
+        if offered.is_empty() || !(pack == WHOLE || offered.iter().any(|offer| offer.patch == pack)) {
+            return Ok(());
+        }
+        match self.travel {
+            UpdateTravel::Whole => prop_assert_eq!(pack, WHOLE),
+            UpdateTravel::PatchOnly => prop_assert_ne!(pack, WHOLE),
+            UpdateTravel::Patch => {}
+        }
+        let patch_before = self.crossed.iter().find(|(other, _)| **other != WHOLE);
+        if pack == WHOLE {
+            let impatient = patch_before.is_none_or(|(_, last)| now >= last + 600);
+            let goes_on = self.crossed.contains_key(&WHOLE);
+            prop_assert!(impatient || goes_on || self.station_failed, "both encodings at {}", now);
+        } else {
+            prop_assert!(!self.crossed.contains_key(&WHOLE), "a patch after the whole pack at {}", now);
+            prop_assert!(patch_before.is_none_or(|(other, _)| *other == pack), "two patches at {}", now);
+        }
+        self.crossed.insert(pack, now);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(1000), ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_encoding_crosses_whatever_happens(steps in prop::collection::vec((0u64..200, step()), 1..80)) {
+        let (mut desk, mut watch) = (Desk::empty(), Watch::default());
+        // The clock of a process begins anew with it; patience does too.
+        let mut now = 0;
+        for (pause, step) in steps {
+            now += pause;
+            let outputs = match step {
+                Step::Documents { travel, patches } => {
+                    let travel = [UpdateTravel::Patch, UpdateTravel::PatchOnly, UpdateTravel::Whole][usize::from(travel)];
+                    watch.documents(travel, patches);
+                    desk.documents(now, travel, watch.offered())
+                }
+                Step::Wish { node, what } => {
+                    desk.wish(now, NodeId([node; 32]), [WHOLE, SHORT, LONG, ELSE][usize::from(what)])
+                }
+                Step::Keep => desk.input(now, CrossingInput::Keep { pack: WHOLE }),
+                Step::Here { bases } => {
+                    let held = [BASE_OF_LONG, BASE_OF_SHORT].into_iter().zip(0..).filter(|(_, place)| bases >> place & 1 == 1);
+                    desk.here(now, &held.map(|(base, _)| base).collect::<Vec<_>>())
+                }
+                Step::AtMembers { base, held } => {
+                    desk.at_members(now, if base { BASE_OF_SHORT } else { BASE_OF_LONG }, held)
+                }
+                Step::StationFailed => {
+                    watch.station_failed = true;
+                    desk.input(now, CrossingInput::StationFailed { pack: WHOLE })
+                }
+                Step::Timeout => desk.timeout(now),
+                Step::Restart => {
+                    desk = desk.restarted();
+                    watch.crossed.values_mut().for_each(|last| *last = 0);
+                    now = 0;
+                    desk.documents(0, watch.travel, watch.offered())
+                }
+            };
+            for output in outputs {
+                if let CrossingOutput::Answer { pack, crosses: true, .. } = output {
+                    watch.answered(now, pack)?;
+                }
+            }
+            prop_assert!(desk.desk.poll_timeout().is_none_or(|due| due.at >= Now::from_seconds(now).monotonic));
+        }
+    }
+
+    #[test]
+    fn every_wish_is_answered_in_the_end(wishes in prop::collection::vec((1u8..4, 0u8..4), 1..20), travel in 0u8..3) {
+        let travel = [UpdateTravel::Patch, UpdateTravel::PatchOnly, UpdateTravel::Whole][usize::from(travel)];
+        let mut desk = Desk::new(travel, both());
+        let (mut asked, mut answered) = (BTreeSet::new(), BTreeSet::new());
+        let mut outputs = Vec::new();
+        for (node, what) in wishes {
+            let (node, what) = (NodeId([node; 32]), [WHOLE, SHORT, LONG, ELSE][usize::from(what)]);
+            asked.insert((node, what));
+            outputs.extend(desk.wish(10, node, what));
+        }
+        for now in [22, 34, 46] {
+            outputs.extend(desk.timeout(now));
+        }
+        for output in outputs {
+            if let CrossingOutput::Answer { node, pack, .. } = output {
+                answered.insert((node, pack));
+            }
+        }
+        prop_assert_eq!(asked, answered);
+    }
+}
