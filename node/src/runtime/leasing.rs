@@ -13,12 +13,12 @@ use branchline_protocol::{
 };
 use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup, LeaseDesk};
 use ed25519_dalek::SigningKey;
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::sync::oneshot;
 
 use super::{
     clock::Clock,
     packs::Packs,
-    pump::{self, Effects, Pump, PumpHandle},
+    pump::{self, Effects, Pump, PumpHandle, Tasks},
 };
 use crate::{mesh::Mesh, store::journal::JournalStore};
 
@@ -30,16 +30,6 @@ pub struct Leasing {
     handle: PumpHandle<LeaseDesk>,
     answers: Answers,
     _tasks: Arc<Tasks>,
-}
-
-/// The tasks of one desk, which end with it: a desk that nobody holds must not go on writing its journal, or the next one
-/// of this node would meet its events.
-struct Tasks(Vec<AbortHandle>);
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
 }
 
 struct LeaseEffects {
@@ -89,7 +79,7 @@ impl Leasing {
             }
         });
         let follows = tokio::spawn(follow_members(mesh, handle.clone()));
-        let tasks = Arc::new(Tasks(vec![runs.abort_handle(), follows.abort_handle()]));
+        let tasks = Arc::new(Tasks::new([runs.abort_handle(), follows.abort_handle()]));
         Ok(Self { handle, answers, _tasks: tasks })
     }
 

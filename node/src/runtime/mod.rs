@@ -10,7 +10,7 @@
 //! | `links` | who answers at the inside addresses of hosts |
 //! | `stationing` | taking and leaving the station role |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
-//! | `surveys`, `selecting`, `packs`, `leasing`, `probe` | the work itself |
+//! | `surveys`, `selecting`, `packs`, `leasing`, `crossing`, `probe` | the work itself |
 //! | `staging` | packs ahead of the sessions that need them |
 //! | `bandwidth`, `line` | the rates in force, and the inlet's use of the line |
 //! | `accounting` | who sent what to whom, gathered over a site |
@@ -20,6 +20,7 @@ mod bandwidth;
 mod clock;
 mod commands;
 mod control;
+mod crossing;
 mod headquarters;
 mod host;
 mod leasing;

@@ -114,8 +114,8 @@ pub async fn run_node(home: Home) -> Result<Ended> {
     let (mesh, mesh_events) = Mesh::start(documents.clone(), MeshConfig { mdns: config.mdns })?;
     let surveys = Surveys::new(&home, config.root.clone(), documents.clone(), mesh.clone())?;
     let clock = Clock::start();
-    let (packs, pack_events) = Packs::start(&home, &documents, &mesh, clock).await?;
     let notices = Notices::new(clock);
+    let (packs, pack_events) = Packs::start(&home, &documents, &mesh, &notices, clock).await?;
     let bandwidth = Bandwidth::start(&documents, &config.bandwidth, packs.bulk().shaper())?;
     // A directory that holds no signatures is said now, and not when this node becomes station.
     stationing::public_script(&home, &config.station)?;

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use branchline_protocol::{ids::NodeId, time::Monotonic};
+use branchline_protocol::{
+    ids::{NodeId, PackId},
+    time::Monotonic,
+};
 
 use super::clock::Clock;
 
@@ -41,6 +44,8 @@ pub enum Cause {
     Documents,
     /// The router does not do what it is told.
     Router,
+    /// Nothing of this update can cross the line.
+    Update(PackId),
     /// The router's table cannot be written to the disk.
     TableFile,
     /// This machine no longer has the address on which the node listens.

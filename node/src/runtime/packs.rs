@@ -18,8 +18,12 @@ use branchline_protocol::{
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use self::updates::Crossing;
-use super::{clock::Clock, leasing::Leasing};
+use super::{
+    clock::Clock,
+    crossing::{Crossings, Wish},
+    leasing::Leasing,
+    notices::Notices,
+};
 use crate::{
     bulk::{self, Accounts, BulkConfig, BulkEvent, BulkHandle},
     config::{Home, random_bytes},
@@ -58,6 +62,13 @@ pub enum PackEvent {
     },
 }
 
+/// What a station decides about its site's line; cheap to clone.
+#[derive(Clone)]
+struct Desks {
+    crossings: Crossings,
+    leasing: Leasing,
+}
+
 /// The packs of one node; cheap to clone.
 #[derive(Clone)]
 pub struct Packs {
@@ -68,9 +79,9 @@ pub struct Packs {
     bulk: BulkHandle,
     events: mpsc::Sender<PackEvent>,
     complete: Arc<watch::Sender<BTreeMap<PackId, (u64, u64)>>>,
-    leasing: Arc<Mutex<Option<Leasing>>>,
-    /// At the station: which encoding of an update crosses the line.
-    crossings: Arc<Mutex<BTreeMap<PackId, Crossing>>>,
+    notices: Notices,
+    /// Where this node is station.
+    desks: Arc<Mutex<Option<Desks>>>,
     /// What came over WAN and LAN for the packs that were made from patches.
     by_patch: Arc<Mutex<BTreeMap<PackId, (u64, u64)>>>,
     /// Manifests that this node is learning, and how many of its tasks do.
@@ -102,6 +113,7 @@ impl Packs {
         home: &Home,
         documents: &Documents,
         mesh: &Mesh,
+        notices: &Notices,
         clock: Clock,
     ) -> Result<(Self, mpsc::Receiver<PackEvent>)> {
         let directory = home.directory("packs")?;
@@ -130,8 +142,8 @@ impl Packs {
             bulk,
             events,
             complete: Arc::new(watch::Sender::new(BTreeMap::new())),
-            leasing: Arc::default(),
-            crossings: Arc::default(),
+            notices: notices.clone(),
+            desks: Arc::default(),
             by_patch: Arc::default(),
             learning: Arc::new(watch::Sender::new(BTreeMap::new())),
             clock,
@@ -139,7 +151,6 @@ impl Packs {
         tokio::spawn(packs.clone().take_bulk_events(bulk_events));
         tokio::spawn(packs.clone().follow_peers());
         tokio::spawn(packs.clone().persist_accounts());
-        tokio::spawn(packs.clone().decide_anew_with_documents());
         Ok((packs, receiver))
     }
 
@@ -348,31 +359,32 @@ impl Packs {
         Ok(published)
     }
 
-    /// Begins to give out leases, as station.
+    /// Begins to decide what crosses the line and to give out leases, as station.
     ///
     /// # Errors
-    /// The journal of leases cannot be read.
+    /// A journal cannot be read.
     pub fn start_leasing(&self, authority: &Authority, journals: &JournalStore) -> Result<()> {
         let key = self.documents.key().clone();
         let leasing = Leasing::start(authority, key, self.mesh.clone(), self.clone(), journals, self.clock)?;
-        *self.leasing.lock().unwrap_or_else(PoisonError::into_inner) = Some(leasing);
+        let crossings = Crossings::start(&self.documents, self.clone(), self.notices.clone(), journals, self.clock)?;
+        *self.desks.lock().unwrap_or_else(PoisonError::into_inner) = Some(Desks { crossings, leasing });
         Ok(())
     }
 
     /// Leases bear a newer epoch of this station from now on.
     pub async fn lease_epoch(&self, epoch: Epoch) {
-        if let Some(leasing) = self.leasing() {
+        if let Some(Desks { leasing, .. }) = self.desks() {
             leasing.epoch_changed(epoch).await;
         }
     }
 
     /// Gives out no more leases.
     pub fn stop_leasing(&self) {
-        *self.leasing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.desks.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn leasing(&self) -> Option<Leasing> {
-        self.leasing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn desks(&self) -> Option<Desks> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the own lease of a pack.
@@ -382,14 +394,10 @@ impl Packs {
 
     /// The station keeps every payload that it selects (R10), and is by default the one that brings it over the WAN.
     pub async fn keep(&self, packs: Vec<PackId>) {
-        if let Some(leasing) = self.leasing() {
+        if let Some(Desks { crossings, leasing }) = self.desks() {
             for pack in &packs {
-                match self.crossing(*pack).await {
-                    Crossing::Whole => leasing.station_wants(*pack).await,
-                    // The station brings the patch where it can use it; else a member that has the base does.
-                    Crossing::Patch { patch, .. } if self.can_use(patch) => leasing.station_wants(patch).await,
-                    Crossing::Patch { .. } => {}
-                }
+                crossings.keep(*pack).await;
+                leasing.station_wants(*pack).await;
             }
         }
         self.want(packs).await;
@@ -397,13 +405,20 @@ impl Packs {
 
     /// A member of the site asks for the lease of a pack.
     pub async fn ask_lease(&self, node: NodeId, pack: PackId, held: u32) -> ControlAnswer {
-        match self.leasing() {
-            Some(_) if self.is_withheld(pack).await => ControlAnswer::Refused(Refusal::new(
+        let Some(Desks { crossings, leasing }) = self.desks() else {
+            return ControlAnswer::Refused(Refusal::new(RefusalKind::WrongState, "this node gives out no leases"));
+        };
+        match crossings.wish(node, pack).await {
+            Wish::Withheld => ControlAnswer::Refused(Refusal::new(
                 RefusalKind::Busy,
-                "the update crosses the line in another form; ask your neighbours for frames",
+                "the update crosses the line in another form, or not at all; ask your neighbours for frames",
             )),
-            Some(leasing) => leasing.ask(node, pack, held).await,
-            None => ControlAnswer::Refused(Refusal::new(RefusalKind::WrongState, "this node gives out no leases")),
+            Wish::Crosses { by_station } => {
+                if by_station {
+                    leasing.station_wants(pack).await;
+                }
+                leasing.ask(node, pack, held).await
+            }
         }
     }
 

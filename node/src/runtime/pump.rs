@@ -3,7 +3,10 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result};
 use branchline_protocol::machine::{Journaled, Machine, Record, Sequence, Sequenced};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+};
 
 use super::clock::Clock;
 use crate::store::journal::{JournalStore, JournalWriter};
@@ -58,6 +61,23 @@ where
         });
         self.sender.send(Message::Query(query)).await.ok().context("this node is shutting down")?;
         receiver.await.context("this node is shutting down")
+    }
+}
+
+/// The tasks of one machine that end with it: a machine that nobody holds must not go on writing its journal, or the next
+/// one of this node would meet its events.
+pub struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    /// Ends these when it is dropped.
+    pub fn new(tasks: impl IntoIterator<Item = AbortHandle>) -> Self {
+        Self(tasks.into_iter().collect())
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 

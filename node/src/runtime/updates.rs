@@ -17,12 +17,13 @@
 //! | failed | policy `patch` | whole |
 //! | failed | policy `patch_only` | waits for a person |
 //!
-//! The station decides once per pack which of the two crosses the line, and gives no lease for the other.
+//! The station decides once per pack which of the two crosses the line, and gives no lease for the other: that is the
+//! crossing desk (`branchline_station_role::station::crossings`), which `crossing` drives.
 use std::{
     fs::File,
     io::{BufWriter, Seek, Write},
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -40,25 +41,9 @@ use crate::store::{packs::PackStore, read_at::FileAt};
 
 /// After so long without a new byte of a patch the node gives it up.
 const PATCH_STALL: Duration = Duration::from_secs(120);
-/// How long the station waits for a member's patch before it lets the whole pack cross the line; each wish of a member
-/// for the patch's lease begins it anew.
-const PATCH_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a member has to say whether it holds a base.
+/// How long a member has to say whether it holds a base, and as long for the base's manifest before that: together less
+/// than the crossing desk waits.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Which encoding of an update crosses the line into the site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Crossing {
-    /// The whole pack: nobody holds a base, or the policy says so.
-    Whole,
-    /// A patch; the whole pack may not cross before that time, if ever.
-    Patch {
-        /// The patch's pack: one per update, so that no two patches to the same image cross.
-        patch: PackId,
-        /// When the whole pack may cross after all; `None`: never.
-        until: Option<Instant>,
-    },
-}
 
 /// How this node can make a pack.
 struct Route {
@@ -99,7 +84,8 @@ impl Packs {
         self.store.kept(pack).is_some_and(|kept| kept.is_full())
     }
 
-    fn complete_pack_of(&self, image: ImageId) -> Option<PackId> {
+    /// The pack of this image, where this node has all of it.
+    pub(in crate::runtime) fn complete_pack_of(&self, image: ImageId) -> Option<PackId> {
         let packs = self.store.packs();
         packs.iter().find(|pack| pack.manifest().image == image && self.is_complete(pack.id())).map(|pack| pack.id())
     }
@@ -132,16 +118,17 @@ impl Packs {
                     return;
                 }
                 Err(error) if route.travel == UpdateTravel::PatchOnly => {
-                    tracing::error!(
-                        %pack,
-                        "the update could not be made from its patch, and the site policy forbids the whole pack: \
-                         {error:#}; change `updates` in the site policy to go on"
-                    );
+                    self.notices.add(format!(
+                        "update {pack} could not be made from its patch: {error:#}; the site policy says \
+                         `updates = \"patch_only\"`, so this node waits for its neighbours, or for another policy"
+                    ));
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(%pack, "the update could not be made from its patch, the whole pack is fetched: {error:#}");
-                    self.crossings.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Crossing::Whole);
+                    if let Some(desks) = self.desks() {
+                        desks.crossings.station_failed(pack).await;
+                    }
                 }
             }
         }
@@ -184,48 +171,8 @@ impl Packs {
         }
     }
 
-    /// At the station: which encoding of `pack` crosses the line. Asked once and remembered.
-    pub(super) async fn crossing(&self, pack: PackId) -> Crossing {
-        let known = self.crossings.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
-        match known {
-            Some(Crossing::Patch { until: Some(until), .. }) if until <= Instant::now() => {
-                tracing::warn!(%pack, "no member made the update from its patch in time; the whole pack may cross the line");
-            }
-            Some(known) => return known,
-            None => {
-                let decided = self.decide(pack).await;
-                let mut crossings = self.crossings.lock().unwrap_or_else(PoisonError::into_inner);
-                return crossings.entry(pack).or_insert(decided).clone();
-            }
-        }
-        self.crossings.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Crossing::Whole);
-        Crossing::Whole
-    }
-
-    async fn decide(&self, pack: PackId) -> Crossing {
-        let Some(Offers { travel, offers, .. }) = self.offers(pack) else { return Crossing::Whole };
-        if travel == UpdateTravel::Whole || offers.is_empty() {
-            return Crossing::Whole;
-        }
-        let until = (travel == UpdateTravel::Patch).then(|| Instant::now() + PATCH_PATIENCE);
-        let mut offers = offers;
-        offers.sort_by_key(|(offer, _)| offer.pack_bytes);
-        // One patch per update: the shortest of those whose base the station has, else of those that a member has.
-        if let Some((offer, _)) = offers.iter().find(|(offer, _)| self.complete_pack_of(offer.base).is_some()) {
-            return Crossing::Patch { patch: offer.pack, until };
-        }
-        for (offer, base) in &offers {
-            if let Some(base) = base
-                && self.is_held_by_a_member(*base).await
-            {
-                return Crossing::Patch { patch: offer.pack, until };
-            }
-        }
-        Crossing::Whole
-    }
-
     /// Whether a member of the site that is connected holds all frames of `pack`.
-    async fn is_held_by_a_member(&self, pack: PackId) -> bool {
+    pub(in crate::runtime) async fn is_held_by_a_member(&self, pack: PackId) -> bool {
         let Some(known) = self.learn_manifest_within(pack, ASK_PATIENCE).await else { return false };
         let members: Vec<NodeId> = {
             let admitted = self.mesh.admitted();
@@ -252,63 +199,6 @@ impl Packs {
 
     async fn learn_manifest_within(&self, pack: PackId, patience: Duration) -> Option<Arc<Pack>> {
         timeout(patience, self.learn_manifest(pack)).await.ok().flatten()
-    }
-
-    /// At the station: whether a wish for this pack's lease must wait, because another encoding crosses the line.
-    pub(super) async fn is_withheld(&self, pack: PackId) -> bool {
-        if let Some(withheld) = self.remembered(pack) {
-            return withheld;
-        }
-        let target = if self.offers(pack).is_some() { pack } else { self.target_of(pack).unwrap_or(pack) };
-        self.crossing(target).await;
-        // Of a patch that is not the chosen one nothing is remembered.
-        self.remembered(pack).unwrap_or(target != pack)
-    }
-
-    /// What was decided about a pack or a patch, without a look at the documents: wishes are repeated often. A wish for
-    /// the chosen patch shows that somebody works on it.
-    fn remembered(&self, pack: PackId) -> Option<bool> {
-        let mut crossings = self.crossings.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        match crossings.get(&pack) {
-            Some(Crossing::Whole) => return Some(false),
-            Some(Crossing::Patch { until, .. }) => return until.is_none_or(|until| until > now).then_some(true),
-            None => {}
-        }
-        crossings.values_mut().find_map(|crossing| match crossing {
-            Crossing::Patch { patch, until } if *patch == pack => {
-                *until = until.map(|_| now + PATCH_PATIENCE);
-                Some(false)
-            }
-            _ => None,
-        })
-    }
-
-    /// Whether this node has the base of a patch.
-    pub(super) fn can_use(&self, patch: PackId) -> bool {
-        let base = self.documents.sites().into_iter().find_map(|site| {
-            let ((catalogue, _), _) = self.documents.site(&site)?.selection_documents().ok()?;
-            catalogue.patches.iter().find(|offer| offer.pack == patch).map(|offer| offer.base)
-        });
-        base.is_some_and(|base| self.complete_pack_of(base).is_some())
-    }
-
-    /// A new catalogue or policy may decide otherwise.
-    pub(super) async fn decide_anew_with_documents(self) {
-        let mut changes = self.documents.changes();
-        while changes.changed().await.is_ok() {
-            self.crossings.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-
-    /// The pack that the patch in `patch` makes.
-    fn target_of(&self, patch: PackId) -> Option<PackId> {
-        self.documents.sites().into_iter().find_map(|site| {
-            let ((catalogue, _), _) = self.documents.site(&site)?.selection_documents().ok()?;
-            let target = catalogue.patches.iter().find(|offer| offer.pack == patch)?.target;
-            let package = catalogue.packages.iter().find(|package| package.payload.image == target)?;
-            Some(package.payload.pack)
-        })
     }
 }
 

@@ -41,7 +41,7 @@ pub enum UpdateTravel {
     /// Only the patch; the whole pack where the patch cannot be applied.
     #[default]
     Patch,
-    /// Only the patch; where it cannot be applied, the site waits for a person.
+    /// Only the patch; where it cannot be applied, or no node has an earlier version, the site waits for a person.
     PatchOnly,
     /// Only the whole pack, also to nodes that have the base.
     Whole,

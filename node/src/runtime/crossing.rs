@@ -1,0 +1,275 @@
+//! The crossing desk at work: documents and wishes in, which encoding of an update crosses the line out (R70, R73).
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Result;
+use branchline_protocol::{
+    catalogue::{Catalogue, UpdateTravel},
+    ids::{ImageId, NodeId, PackId},
+};
+use branchline_station_role::station::crossings::{
+    CrossingDesk, CrossingInput, CrossingNews, CrossingOutput, CrossingSetup, PatchFrom, UpdateOffer,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    clock::Clock,
+    notices::{Cause, Notices},
+    packs::Packs,
+    pump::{self, Effects, Pump, PumpHandle, Tasks},
+};
+use crate::{mesh::Documents, store::journal::JournalStore};
+
+/// What came of a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// This encoding crosses; `by_station`: the station is the one to bring it.
+    Crosses {
+        /// Whether the station keeps the update and can use this patch.
+        by_station: bool,
+    },
+    /// Another encoding crosses, or none.
+    Withheld,
+}
+
+type Answers = Arc<Mutex<BTreeMap<(NodeId, PackId), Vec<oneshot::Sender<Wish>>>>>;
+
+/// Says what crosses the line as long as it is held.
+#[derive(Clone)]
+pub struct Crossings {
+    handle: PumpHandle<CrossingDesk>,
+    answers: Answers,
+    documents: Documents,
+    /// Held while the desk is told of a change, so that no wish overtakes it.
+    changes: Arc<tokio::sync::Mutex<watch::Receiver<u64>>>,
+    _tasks: Arc<Tasks>,
+}
+
+struct CrossingEffects {
+    handle: PumpHandle<CrossingDesk>,
+    answers: Answers,
+    packs: Packs,
+    notices: Notices,
+}
+
+impl Crossings {
+    /// Recovers the desk and starts it.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn start(
+        documents: &Documents,
+        packs: Packs,
+        notices: Notices,
+        journals: &JournalStore,
+        clock: Clock,
+    ) -> Result<Self> {
+        let (handle, inputs) = pump::channel::<CrossingDesk>();
+        let answers = Answers::default();
+        let effects = CrossingEffects { handle: handle.clone(), answers: Arc::clone(&answers), packs, notices };
+        let pump = Pump::recover(journals, "crossings", CrossingSetup, clock, inputs, effects)?;
+        let runs = tokio::spawn(async move {
+            if let Err(error) = pump.run().await {
+                tracing::error!(machine = "crossings", "{error:#}");
+                std::process::exit(70);
+            }
+        });
+        let mut changes = documents.changes();
+        // The documents that are here already are news to the desk.
+        changes.mark_changed();
+        let changes = Arc::new(tokio::sync::Mutex::new(changes));
+        let follows = tokio::spawn(follow_documents(documents.clone(), Arc::clone(&changes), handle.clone()));
+        let tasks = Arc::new(Tasks::new([runs.abort_handle(), follows.abort_handle()]));
+        Ok(Self { handle, answers, documents: documents.clone(), changes, _tasks: tasks })
+    }
+
+    /// A wish for a lease or its renewal; resolves when the desk has decided and the decision is durable.
+    pub async fn wish(&self, node: NodeId, pack: PackId) -> Wish {
+        tell_of_documents(&self.documents, &self.changes, &self.handle).await;
+        let (answer, receiver) = oneshot::channel();
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((node, pack)).or_default().push(answer);
+        self.handle.input(CrossingInput::Wish { node, pack }).await;
+        receiver.await.unwrap_or(Wish::Withheld)
+    }
+
+    /// The station keeps this pack.
+    pub async fn keep(&self, pack: PackId) {
+        tell_of_documents(&self.documents, &self.changes, &self.handle).await;
+        self.handle.input(CrossingInput::Keep { pack }).await;
+    }
+
+    /// The station could not make this pack from its patch.
+    pub async fn station_failed(&self, pack: PackId) {
+        self.handle.input(CrossingInput::StationFailed { pack }).await;
+    }
+}
+
+async fn follow_documents(
+    documents: Documents,
+    changes: Arc<tokio::sync::Mutex<watch::Receiver<u64>>>,
+    handle: PumpHandle<CrossingDesk>,
+) {
+    let mut changed = documents.changes();
+    loop {
+        tell_of_documents(&documents, &changes, &handle).await;
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands the desk what the documents say, where they have changed since it was told last.
+async fn tell_of_documents(
+    documents: &Documents,
+    changes: &tokio::sync::Mutex<watch::Receiver<u64>>,
+    handle: &PumpHandle<CrossingDesk>,
+) {
+    let mut changes = changes.lock().await;
+    if changes.has_changed().unwrap_or(false) {
+        changes.mark_unchanged();
+        handle.input(CrossingInput::Documents { updates: updates(documents) }).await;
+    }
+}
+
+/// What the documents of all sites say of updates; of several sites that name one pack the first counts.
+fn updates(documents: &Documents) -> BTreeMap<PackId, UpdateOffer> {
+    let mut updates = BTreeMap::new();
+    for site in documents.sites() {
+        let Some(Ok(((catalogue, _), (policy, _)))) = documents.site(&site).map(|state| state.selection_documents())
+        else {
+            continue;
+        };
+        for (pack, update) in updates_of(&catalogue, policy.updates) {
+            updates.entry(pack).or_insert(update);
+        }
+    }
+    updates
+}
+
+fn updates_of(catalogue: &Catalogue, travel: UpdateTravel) -> BTreeMap<PackId, UpdateOffer> {
+    let mut packs: BTreeMap<ImageId, Vec<PackId>> = BTreeMap::new();
+    for package in &catalogue.packages {
+        packs.entry(package.payload.image).or_default().push(package.payload.pack);
+    }
+    let of_image = |image: &ImageId| packs.get(image).map(Vec::as_slice).unwrap_or_default();
+    let mut updates = BTreeMap::new();
+    for offer in &catalogue.patches {
+        let base_pack = of_image(&offer.base).first().copied();
+        let patch = PatchFrom { patch: offer.pack, bytes: offer.pack_bytes, base: offer.base, base_pack };
+        for pack in of_image(&offer.target) {
+            let update = updates.entry(*pack).or_insert_with(|| UpdateOffer { travel, patches: Vec::new() });
+            update.patches.push(patch.clone());
+        }
+    }
+    updates
+}
+
+impl CrossingEffects {
+    fn tell(&self, pack: PackId, news: CrossingNews) {
+        let cause = Cause::Update(pack);
+        let waits = match news {
+            CrossingNews::Over => return self.notices.over(cause),
+            CrossingNews::WholeAfterAll => {
+                let seconds = branchline_station_role::station::crossings::PATCH_PATIENCE.as_secs();
+                return self.notices.add(format!(
+                    "no member made update {pack} from its patch within {seconds} seconds; the whole pack may cross the line"
+                ));
+            }
+            CrossingNews::NoBase => {
+                "no node of the site that is connected holds a version that one of its patches starts from"
+            }
+            CrossingNews::Stuck => "nobody makes it from its patch",
+        };
+        self.notices.add_of(
+            cause,
+            format!(
+                "update {pack} waits: {waits}, and the site policy says `updates = \"patch_only\"`; stage such a version \
+                 in the site and then the update once more, or publish a policy with `updates = \"patch\"`"
+            ),
+        );
+    }
+}
+
+impl Effects<CrossingDesk> for CrossingEffects {
+    fn perform(&mut self, output: CrossingOutput) {
+        match output {
+            CrossingOutput::LookHere { pack, bases } => {
+                let (handle, packs) = (self.handle.clone(), self.packs.clone());
+                tokio::spawn(async move {
+                    let bases: BTreeSet<ImageId> =
+                        bases.into_iter().filter(|base| packs.complete_pack_of(*base).is_some()).collect();
+                    handle.input(CrossingInput::Here { pack, bases }).await;
+                });
+            }
+            CrossingOutput::AskMembers { pack, base } => {
+                let (handle, packs) = (self.handle.clone(), self.packs.clone());
+                tokio::spawn(async move {
+                    let held = packs.is_held_by_a_member(base).await;
+                    handle.input(CrossingInput::AtMembers { pack, base, held }).await;
+                });
+            }
+            CrossingOutput::Answer { node, pack, crosses, by_station } => {
+                let answer = if crosses { Wish::Crosses { by_station } } else { Wish::Withheld };
+                let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&(node, pack));
+                for waiting in waiting.unwrap_or_default() {
+                    let _ = waiting.send(answer);
+                }
+            }
+            CrossingOutput::Tell { pack, news } => self.tell(pack, news),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use branchline_protocol::{
+        catalogue::{Package, PackageDefinition, PatchOffer, Payload},
+        ids::Hash,
+    };
+
+    use super::*;
+
+    fn package(image: u8, pack: u8) -> Package {
+        let text = include_str!("../demo/packages/sample-agent.toml");
+        let payload = Payload {
+            image: ImageId(Hash([image; 32])),
+            pack: PackId(Hash([pack; 32])),
+            pack_bytes: 1,
+            raw_bytes: 1,
+            sha256: Hash([0; 32]),
+            file_name: "agent.tar".to_owned(),
+        };
+        Package { definition: PackageDefinition::from_toml(text).unwrap(), payload }
+    }
+
+    fn offer(base: u8, target: u8, pack: u8) -> PatchOffer {
+        PatchOffer {
+            base: ImageId(Hash([base; 32])),
+            target: ImageId(Hash([target; 32])),
+            pack: PackId(Hash([pack; 32])),
+            pack_bytes: u64::from(pack),
+            raw_bytes: 1,
+            original_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn the_desk_hears_of_every_patch_to_a_pack_that_the_catalogue_names() {
+        let catalogue = Catalogue {
+            packages: vec![package(1, 11), package(2, 12), package(2, 13)],
+            // The last is for an image that no package has.
+            patches: vec![offer(1, 2, 21), offer(9, 2, 22), offer(1, 8, 23)],
+            version: 1,
+            expires_at: None,
+        };
+        let updates = updates_of(&catalogue, UpdateTravel::Patch);
+        let pack = |number: u8| PackId(Hash([number; 32]));
+        assert_eq!(updates.keys().copied().collect::<Vec<_>>(), [pack(12), pack(13)]);
+        let update = &updates[&pack(12)];
+        assert_eq!(update, &updates[&pack(13)]);
+        let patches: Vec<_> = update.patches.iter().map(|patch| (patch.patch, patch.base_pack)).collect();
+        assert_eq!(patches, [(pack(21), Some(pack(11))), (pack(22), None)]);
+    }
+}
