@@ -30,7 +30,10 @@ use anyhow::{Context, Result, ensure};
 use branchline_protocol::{
     catalogue::{Catalogue, PatchOffer, Payload, UpdateTravel},
     charter::Role,
-    content::{OriginalFile, Pack, patch::Patch},
+    content::{
+        OriginalFile, Pack,
+        patch::{Arrival, PATCH_STALL, Patch},
+    },
     ids::{ImageId, NodeId, PackId},
     wire::control::{ControlAnswer, ControlRequest},
 };
@@ -39,8 +42,8 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{Learning, Packs};
 use crate::store::{packs::PackStore, read_at::FileAt};
 
-/// After so long without a new byte of a patch the node gives it up.
-const PATCH_STALL: Duration = Duration::from_secs(120);
+/// How often a patch that is under way is looked at.
+const ARRIVAL_LOOK: Duration = Duration::from_secs(5);
 /// How long a member has to say whether it holds a base, and as long for the base's manifest before that: together less
 /// than the crossing desk waits.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -156,17 +159,16 @@ impl Packs {
         let known = timeout(PATCH_STALL, self.learn_manifest(patch)).await;
         let known = known.ok().flatten().context("nobody gives the patch's manifest")?;
         self.bulk.want(known).await?;
-        let progress = || self.progress().into_iter().find(|own| own.pack == patch).map(|own| own.bytes);
+        let now = || self.clock.now().monotonic;
+        let mut arrival = Arrival::begin(now());
         loop {
-            let before = progress();
-            match timeout(PATCH_STALL, self.completed(patch)).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(_) => {
-                    if progress() == before {
-                        let _ = self.bulk.forget(patch).await;
-                        anyhow::bail!("no byte of patch {patch} came for {} seconds", PATCH_STALL.as_secs());
-                    }
-                }
+            if let Ok(bytes) = timeout(ARRIVAL_LOOK, self.completed(patch)).await {
+                return Ok(bytes);
+            }
+            let progress = self.progress().into_iter().find(|own| own.pack == patch);
+            if arrival.has_stalled(now(), progress.map_or(0, |own| own.bytes)) {
+                let _ = self.bulk.forget(patch).await;
+                anyhow::bail!("no byte of patch {patch} came for {} seconds", PATCH_STALL.as_secs());
             }
         }
     }

@@ -29,14 +29,17 @@
 //! | `stream` | one stream: coding, bounded decoding, numbers |
 //! | `apply` | base and patch to target |
 //! | `write` | records to a patch |
+//! | `arrival` | whether a patch still comes |
 //! | `error` | why not |
 mod apply;
+mod arrival;
 mod error;
 mod header;
 mod stream;
 mod write;
 
 pub use apply::Patch;
+pub use arrival::{Arrival, PATCH_STALL};
 pub use error::PatchError;
 pub use header::{PATCH_FORMAT, PatchHeader, PresetRange, StreamCoding, StreamEntry, StreamName};
 pub use write::{EncodedPatch, PatchSubject, PatchWriter};
