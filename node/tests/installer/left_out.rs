@@ -80,6 +80,7 @@ fn an_agent_that_the_plan_leaves_out_goes_and_comes_back_where_the_plan_fails() 
     assert_eq!(site.tree(), without_prepared, "{events:#?}");
     assert_eq!(services(&site).len(), 2);
     assert!(get(second_port, "/health").contains("ok"));
+    assert!(get(site.port, "/health").contains("ok"));
     let InstallerOutcome::Checked { checks } = site.ask(&InstallerRequest::Verify { plan: both.plan }).1 else {
         panic!("no check")
     };

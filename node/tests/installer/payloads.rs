@@ -1,5 +1,11 @@
 //! Tar and .deb payloads: installed, checked, failed and taken back, byte for byte.
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use branchline::install::{InstallerOutcome, InstallerRequest};
 use branchline_protocol::{catalogue::PayloadFormat, report::EventBody};
@@ -9,9 +15,18 @@ use super::{
     support::{Site, agent_definition, agent_tar, failure, output},
 };
 
+/// What an agent answers. One that was just started, as after a rollback, is given time to listen.
 pub fn get(port: u16, path: &str) -> String {
     use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let connect = || std::net::TcpStream::connect(("127.0.0.1", port));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut stream = loop {
+        match connect() {
+            Ok(stream) => break stream,
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(50)),
+            Err(error) => panic!("port {port}: {error}"),
+        }
+    };
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
