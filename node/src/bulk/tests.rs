@@ -33,6 +33,8 @@ use crate::{
     store::packs::PackStore,
 };
 
+mod bad_peers;
+
 const OWNER: u8 = 1;
 const HEADQUARTERS: u8 = 2;
 const STATION: u8 = 3;
