@@ -8,14 +8,19 @@ use branchline_protocol::{
     charter::Charter,
     ids::{Hash, NodeId},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_ACCEPTED_MAX, BULK_NEIGHBOURS_MAX},
+    refusal::{Refusal, RefusalKind},
     swarm::{Place, neighbours_of},
-    wire::control::PeerRecord,
+    wire::{bulk::BulkMessage, control::PeerRecord},
 };
-use tokio::time::Instant;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout},
+};
 
 use super::{
-    connection::{LinkError, LinkKind},
+    connection::{Established, LinkError, LinkKind},
     dialer::dial,
+    framing::{read_message, write_message},
     links::Inbound,
     service::Service,
 };
@@ -29,6 +34,8 @@ const UNREACHABLE_AFTER: u32 = 3;
 const STARVING_TICKS: u32 = 2;
 /// Connections beyond the neighbours that a node keeps while it lacks frames.
 const STRANGERS_MAX: usize = 4;
+/// How long a connection for which there is no place stays open, for its answer to arrive.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// When a peer may be dialled again.
 #[derive(Clone, Copy)]
@@ -133,6 +140,35 @@ impl Service {
         self.back_off(peer);
     }
 
+    /// A neighbour has no place for this node: it is left alone for a while, and another member is asked instead.
+    pub(super) fn turned_away(&mut self, number: u64, refusal: &Refusal) {
+        let Some((peer, dialled)) = self.links.get(number).map(|link| (link.peer, link.dialled)) else { return };
+        tracing::info!(%peer, why = %refusal, "a neighbour refuses this node");
+        self.cut(number);
+        self.back_off(peer);
+        if let Some(backoff) = self.backoffs.get_mut(&peer) {
+            backoff.until = backoff.until.max(Instant::now() + BACKOFF_LAST);
+        }
+        if dialled && refusal.kind == RefusalKind::Busy && self.suggested.len() < BULK_NEIGHBOURS_MAX {
+            let other = self.charter().and_then(|charter| self.another_member(&charter, peer));
+            self.suggested.extend(other);
+            self.dial_due();
+        }
+    }
+
+    /// A member inside the site that may be dialled, in an order of its own for each node and neighbour that is full.
+    fn another_member(&self, charter: &Charter, full: NodeId) -> Option<NodeId> {
+        let own = self.documents.node();
+        let now = Instant::now();
+        let place = |record: &&PeerRecord| Hash::of(&[own.0, record.node.0, full.0].concat());
+        let free = |record: &&PeerRecord| {
+            let waits = self.backoffs.get(&record.node).is_some_and(|backoff| backoff.until > now);
+            let known = self.suggested.contains(&record.node) || self.links.of_peer(record.node).is_some();
+            record.node != own && !waits && !known && charter.is_inside(record.addresses.bulk.ip())
+        };
+        self.records.iter().filter(free).min_by_key(place).map(|record| record.node)
+    }
+
     pub(super) fn back_off(&mut self, peer: NodeId) {
         if self.backoffs.len() > BULK_CONNECTIONS_MAX {
             self.backoffs.clear();
@@ -160,4 +196,20 @@ impl Service {
         }
         strangers.into_iter().for_each(|number| self.cut(number));
     }
+}
+
+/// Says that there is no place for one more connection, and closes it once the peer has closed too, or soon: closed with
+/// words unread, the answer might be lost.
+pub(super) fn turn_away(new: Established) {
+    let mut stream = new.stream;
+    tokio::spawn(timeout(FAREWELL, async move {
+        let reason = format!(
+            "this node serves as many neighbours as it may; ask another member, and this one again after {} seconds",
+            BACKOFF_LAST.as_secs()
+        );
+        let refusal = BulkMessage::Refused(Refusal::new(RefusalKind::Busy, reason));
+        if write_message(&mut stream, &refusal).await.is_ok() && stream.shutdown().await.is_ok() {
+            while read_message(&mut stream).await.is_ok() {}
+        }
+    }));
 }

@@ -28,7 +28,7 @@ use super::{
     connection::{Established, FrameOrder, LinkKind, judge},
     handle::{BulkConfig, BulkEvent, Command},
     links::{Inbound, Links, Served},
-    neighbourhood::Backoff,
+    neighbourhood::{Backoff, turn_away},
     pool::{Arrival, RecentFrames, StorePool},
     shaper::Shaper,
 };
@@ -280,11 +280,11 @@ impl Service {
         }
         if self.links.len() >= BULK_CONNECTIONS_MAX {
             tracing::warn!(peer = %new.peer, "too many bulk connections; this one is closed");
-            return;
+            return turn_away(new);
         }
         if new.kind == LinkKind::Swarm(Place::Inside) && !new.dialled && !self.takes_neighbour(new.peer) {
             tracing::info!(peer = %new.peer, "as many neighbours as this node serves; another asks elsewhere");
-            return;
+            return turn_away(new);
         }
         let (peer, kind) = (new.peer, new.kind);
         let version = new.hello.versions.1.min(BULK_VERSIONS.1);
@@ -299,6 +299,9 @@ impl Service {
 
     fn message(&mut self, number: u64, message: BulkMessage) {
         let Some(link) = self.links.get(number) else { return };
+        if let BulkMessage::Refused(refusal) = &message {
+            return self.turned_away(number, refusal);
+        }
         match link.kind {
             LinkKind::Client => self.client_message(number, message),
             LinkKind::Swarm(place) => {

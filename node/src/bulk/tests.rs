@@ -34,6 +34,7 @@ use crate::{
 };
 
 mod bad_peers;
+mod busy;
 
 const OWNER: u8 = 1;
 const HEADQUARTERS: u8 = 2;

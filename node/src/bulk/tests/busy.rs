@@ -1,0 +1,80 @@
+//! More neighbours than a node serves: that is an answer, and whoever gets it asks elsewhere (R70).
+use branchline_protocol::limits::BULK_NEIGHBOURS_ACCEPTED_MAX;
+use tokio::{net::TcpListener, time::Instant};
+
+use super::*;
+use crate::bulk::{
+    certificate::TlsIdentity, connection::LinkKind, framing::LinkStream, links::Inbound, listener::listen,
+    neighbourhood::turn_away,
+};
+
+const HONEST: u8 = FIRST_HOST + 1;
+const FIRST_CALLER: u8 = 100;
+
+/// The first thing that is said on a connection.
+async fn first_word(stream: &mut LinkStream) -> BulkMessage {
+    timeout(PATIENCE, read_message(stream)).await.expect("nothing is said").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_comes_when_all_places_are_taken_is_told_so_and_may_come_again() {
+    let site = Site::new(11);
+    let _host = site.start(FIRST_HOST);
+    let mut neighbours = Vec::new();
+    let last = FIRST_CALLER + u8::try_from(BULK_NEIGHBOURS_ACCEPTED_MAX).unwrap();
+    for caller in FIRST_CALLER..last {
+        let mut stream = site.dial(caller, FIRST_HOST).await.stream;
+        assert_eq!(first_word(&mut stream).await, BulkMessage::Ping, "neighbour {caller}");
+        neighbours.push(stream);
+    }
+    let mut stream = site.dial(last, FIRST_HOST).await.stream;
+    let BulkMessage::Refused(refusal) = first_word(&mut stream).await else { panic!("it has a place") };
+    assert_eq!(refusal.kind, RefusalKind::Busy);
+    assert!(refusal.reason.contains("ask another member, and this one again after 10 seconds"), "{refusal}");
+    assert!(timeout(PATIENCE, read_message(&mut stream)).await.unwrap().is_err(), "it is closed");
+    for neighbour in &mut neighbours {
+        write_message(neighbour, &BulkMessage::Ping).await.unwrap();
+    }
+
+    // Somebody leaves: there is a place again, as soon as the service has noticed.
+    drop(neighbours.pop());
+    let again = async {
+        while first_word(&mut site.dial(last, FIRST_HOST).await.stream).await != BulkMessage::Ping {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("the place stays taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_turned_away_fetches_from_another_and_leaves_the_busy_one_alone() {
+    let site = Site::new(12);
+    let raw = payload(1 << 20);
+    let honest = site.start(HONEST);
+    let pack = honest.store.import("agent.bin", &raw[..], raw.len() as u64).unwrap();
+    honest.handle.want(Arc::clone(&pack)).await.unwrap();
+    // A node without a place for anybody.
+    let listener = TcpListener::bind(site.addresses(ROGUE).bulk).await.unwrap();
+    let (inbox, mut arrivals) = mpsc::channel(16);
+    tokio::spawn(listen(listener, site.documents(ROGUE, true), TlsIdentity::new(&key(ROGUE)).unwrap(), inbox));
+    let turning = tokio::spawn(async move {
+        let mut came = Vec::new();
+        while let Ok(Some(arrival)) = timeout(Duration::from_secs(4), arrivals.recv()).await {
+            let Inbound::Established(new) = arrival else { panic!("only connections come") };
+            assert!(matches!(new.kind, LinkKind::Swarm(_)));
+            came.push(Instant::now());
+            turn_away(*new);
+        }
+        came
+    });
+    let host = site.start(FIRST_HOST);
+    host.handle.set_peers(site.records(&[ROGUE])).await.unwrap();
+    host.handle.want(Arc::clone(&pack)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    host.handle.set_peers(site.records(&[ROGUE, HONEST])).await.unwrap();
+    let (host, wan, lan, events) = host.finish(None, Arc::clone(&pack)).await;
+    assert_eq!((wan, lan, events), (0, pack.length(), vec![]), "being busy is no offence");
+    assert_eq!(image(&host.store, &pack), raw);
+    let came = turning.await.unwrap();
+    assert_eq!(came.len(), 1, "it is asked again before the ten seconds are over");
+}
