@@ -6,6 +6,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use branchline_protocol::{
+    catalogue::{Catalogue, Package},
     ids::{PackId, SiteName},
     rates::{BandwidthRules, Rate, RolloutLimit, Schedule},
     time::UnixSeconds,
@@ -196,15 +197,23 @@ fn line_use(rules: &BandwidthRules) -> LineUse {
     LineUse { background: rules.line.background.then_some(delay) }
 }
 
-/// The packs of a rollout, by the catalogue that this node holds.
+/// The packs of a rollout, by the catalogue that this node holds: payloads, and the patches that make them.
 fn packs_of(state: &SiteState, rollout: &RolloutLimit) -> Vec<PackId> {
-    let Ok(((catalogue, _), _)) = state.selection_documents() else { return Vec::new() };
-    let meant = catalogue.packages.iter().filter(|package| {
+    state.selection_documents().map_or(Vec::new(), |((catalogue, _), _)| rollout_packs(&catalogue, rollout))
+}
+
+fn rollout_packs(catalogue: &Catalogue, rollout: &RolloutLimit) -> Vec<PackId> {
+    let meant = |package: &&Package| {
         let definition = &package.definition;
         definition.name == rollout.package
             && rollout.version.as_ref().is_none_or(|version| *version == definition.version)
+    };
+    let payloads = catalogue.packages.iter().filter(meant).map(|package| &package.payload);
+    let with_patches = payloads.flat_map(|payload| {
+        let patches = catalogue.patches.iter().filter(|patch| patch.target == payload.image);
+        patches.map(|patch| patch.pack).chain([payload.pack])
     });
-    meant.map(|package| package.payload.pack).collect()
+    with_patches.collect()
 }
 
 /// The name of each pack's package, by the catalogue that this node holds.
@@ -217,4 +226,28 @@ pub fn package_names(documents: &Documents, site: &SiteName) -> Vec<(PackId, Str
         (package.payload.pack, name, package.payload.pack_bytes)
     });
     named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use branchline_protocol::ids::Hash;
+
+    use super::super::crossing::tests::{offer, package};
+    use super::*;
+
+    #[test]
+    fn a_rollout_is_limited_whichever_encoding_crosses() {
+        let (packages, patches) = (vec![package(1, 11), package(2, 12)], vec![offer(1, 2, 21), offer(9, 3, 22)]);
+        let catalogue = Catalogue { packages, patches, version: 1, expires_at: None };
+        let packs = |package: &str, version: Option<&str>| {
+            let (package, version) = (package.to_owned(), version.map(str::to_owned));
+            let limit = RolloutLimit { package, version, rate: Rate::Unlimited, windows: vec![] };
+            rollout_packs(&catalogue, &limit)
+        };
+        let pack = |number: u8| PackId(Hash([number; 32]));
+        let all = [pack(11), pack(21), pack(12)];
+        assert_eq!(packs("sample-agent", None), all);
+        assert_eq!(packs("sample-agent", Some("1.0.0")), all);
+        assert_eq!((packs("sample-agent", Some("7")), packs("other", None)), (vec![], vec![]));
+    }
 }

@@ -223,7 +223,7 @@ impl Effects<CrossingDesk> for CrossingEffects {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use branchline_protocol::{
         catalogue::{Package, PackageDefinition, PatchOffer, Payload},
         ids::Hash,
@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    fn package(image: u8, pack: u8) -> Package {
+    pub fn package(image: u8, pack: u8) -> Package {
         let text = include_str!("../demo/packages/sample-agent.toml");
         let payload = Payload {
             image: ImageId(Hash([image; 32])),
@@ -244,7 +244,7 @@ mod tests {
         Package { definition: PackageDefinition::from_toml(text).unwrap(), payload }
     }
 
-    fn offer(base: u8, target: u8, pack: u8) -> PatchOffer {
+    pub fn offer(base: u8, target: u8, pack: u8) -> PatchOffer {
         PatchOffer {
             base: ImageId(Hash([base; 32])),
             target: ImageId(Hash([target; 32])),
