@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -138,7 +138,65 @@ impl FrameSource for RecentFrames {
 /// The threads; cheap to clone. They end when the last clone is gone and what was asked is done.
 #[derive(Clone)]
 pub(super) struct StorePool {
-    jobs: mpsc::Sender<Job>,
+    queue: Arc<OpenQueue>,
+}
+
+/// What waits for a thread. Not a channel behind a mutex: there, whoever takes a job wakes the next thread to wait in its
+/// place, and each frame costs two wake-ups.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Threads that sleep until there is a job.
+    idle: usize,
+    closed: bool,
+}
+
+/// A queue that is closed when nobody can ask any more.
+struct OpenQueue(Arc<Queue>);
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, job: Job) {
+        let mut waiting = self.lock();
+        waiting.jobs.push_back(job);
+        let sleeps = waiting.idle > 0;
+        drop(waiting);
+        if sleeps {
+            self.grown.notify_one();
+        }
+    }
+
+    /// The next job; `None` once the queue is closed and empty.
+    fn take(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting.idle += 1;
+            waiting = self.grown.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+        }
+    }
+}
+
+impl Drop for OpenQueue {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.grown.notify_all();
+    }
 }
 
 impl StorePool {
@@ -147,26 +205,22 @@ impl StorePool {
     /// # Errors
     /// The system gives no thread.
     pub fn start() -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
+        let queue = Arc::new(OpenQueue(Arc::default()));
         for number in 0..STORE_THREADS {
-            let queue = Arc::clone(&queue);
+            let queue = Arc::clone(&queue.0);
             thread::Builder::new().name(format!("bulk-store-{number}")).spawn(move || {
-                loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
+                while let Some(job) = queue.take() {
                     // A job that panics answers nothing; the next one is not its fault.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             })?;
         }
-        Ok(Self { jobs })
+        Ok(Self { queue })
     }
 
     /// Does the work on one of the threads.
     pub fn run(&self, work: impl FnOnce() + Send + 'static) {
-        // The threads live as long as a sender does.
-        let _ = self.jobs.send(Box::new(work));
+        self.queue.0.put(Box::new(work));
     }
 
     /// Does the work on one of the threads and gives what came of it; nothing if it panicked.
@@ -180,6 +234,30 @@ impl StorePool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_job_is_done_also_after_the_last_handle_is_gone_and_beside_one_that_panics() {
+        let (answers, done) = std::sync::mpsc::channel();
+        let pool = StorePool::start().unwrap();
+        let begin = Arc::new(std::sync::Barrier::new(STORE_THREADS + 1));
+        for _ in 0..STORE_THREADS {
+            let begin = Arc::clone(&begin);
+            pool.run(move || drop(begin.wait()));
+        }
+        for number in 0..1000 {
+            let answers = answers.clone();
+            pool.clone().run(move || {
+                assert!(number != 500, "a job that panics");
+                let _ = answers.send(number);
+            });
+        }
+        drop((pool, answers));
+        begin.wait();
+        // The channel ends when every job is done or gone.
+        let mut done: Vec<u32> = done.iter().collect();
+        done.sort_unstable();
+        assert!(done.iter().copied().eq((0..1000).filter(|number| *number != 500)));
+    }
 
     #[test]
     fn what_came_last_is_in_memory_and_within_its_bound() {
