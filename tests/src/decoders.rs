@@ -4,7 +4,8 @@
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
     charter::{Charter, FileSignature, JoinToken, Lease, Membership, Release, Revocations, Sealed, Signed, Warrant},
-    content::{Pack, patch::Patch},
+    content::{ChunkEntry, FrameError, Pack, decode_frame, frame_of_chunk, patch::Patch, verify_frame},
+    ids::Hash,
     limits,
     rates::BandwidthRules,
     survey::Descriptor,
@@ -17,11 +18,17 @@ use branchline_protocol::{
 use branchline_station_role::router::table_xml;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::{format_of, normalise_within};
+
+// By its path, since the fuzz crate takes this file by a path as well.
+#[path = "decoders/swarm_inputs.rs"]
+mod swarm_inputs;
+
 /// A decoder's name and the function that feeds it.
 pub type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DECODERS: [Decoder; 15] = [
+pub const DECODERS: [Decoder; 18] = [
     ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
@@ -101,7 +108,43 @@ pub const DECODERS: [Decoder; 15] = [
             let _ = table_xml::parse(text);
         }
     }),
+    ("frame", frame),
+    ("normalise", normalise),
+    ("swarm_inputs", swarm_inputs::feed),
 ];
+
+/// A frame against its entry: the first three bytes are the raw length that the entry promises, the rest is the frame. A
+/// fuzzer finds no hash, so the entry has the frame's own; the raw one is taken from the complaint that it is another.
+fn frame(bytes: &[u8]) {
+    let Some(([low, middle, high], frame)) = bytes.split_first_chunk() else { return };
+    let raw_length = u32::from_le_bytes([*low, *middle, *high, 0]) % (limits::CHUNK_BYTES_MAX as u32 + 1);
+    let frame_length = u32::try_from(frame.len()).expect("fuzzers make short inputs");
+    let mut entry = ChunkEntry { raw_hash: Hash([0; 32]), raw_length, frame_hash: Hash::of(frame), frame_length };
+    assert!(verify_frame(&entry, frame).is_ok());
+    let Err(FrameError::RawHash { found, .. }) = decode_frame(&entry, frame) else { return };
+    entry.raw_hash = found;
+    let raw = decode_frame(&entry, frame).expect("it is what the entry says");
+    assert_eq!((raw.len(), Hash::of(&raw)), (raw_length as usize, found));
+    // Another zstd may have made the frame, so that none may come; one that comes is this one.
+    let again = frame_of_chunk(&entry, &raw).expect("the chunk is what the entry says");
+    assert!(again.is_none_or(|again| again == frame));
+    entry.frame_hash = Hash([0; 32]);
+    assert!(decode_frame(&entry, frame).is_err(), "another frame than the entry's is read");
+}
+
+/// A payload as each format, with little room: what comes of it keeps to that, and says what it was made of.
+fn normalise(bytes: &[u8]) {
+    const ROOM: u64 = 1 << 20;
+    let payload = tempfile::NamedTempFile::new().expect("there is room for a temporary file");
+    std::fs::write(payload.path(), bytes).expect("there is room for a temporary file");
+    // An empty file has no format.
+    let Ok(format) = format_of(payload.path()) else { return };
+    if let Ok(form) = normalise_within(format, payload.path(), ROOM) {
+        assert_eq!(form.raw.metadata().expect("the file is open").len(), form.length);
+        assert!(form.length <= ROOM);
+        assert_eq!(form.original.length, bytes.len() as u64);
+    }
+}
 
 /// Takes so many bytes and no more, so that a patch that promises much does not fill the memory of the fuzzer.
 struct Bounded<'a> {

@@ -4,6 +4,9 @@
 //! The tests are in `tests/tests`.
 #![forbid(unsafe_code)]
 
+// Where the decoders find it: the fuzz crate, which takes their file too, does without the binary's crate.
+use branchline::catalogue::{format_of, normalise_within};
+
 pub mod attacker;
 pub mod binary;
 pub mod decoders;

@@ -38,7 +38,7 @@ mod spans;
 
 pub use by_hand::{Applied, MadeFile, apply_patch, make_patch};
 pub use maker::{Choice, PATCH_IMAGE_BYTES_MAX};
-pub use normal::{NormalForm, format_of, normalise};
+pub use normal::{NormalForm, format_of, normalise, normalise_within};
 
 /// Earlier versions from which `catalogue add` makes patches where nobody says another number.
 pub const PATCH_BASES_DEFAULT: usize = 2;

@@ -68,6 +68,14 @@ pub fn format_of(payload: &Path) -> Result<PayloadFormat> {
 /// # Errors
 /// It is missing, of another format, damaged, compressed by what Branchline does not read, or becomes too long.
 pub fn normalise(format: PayloadFormat, payload: &Path) -> Result<NormalForm> {
+    normalise_within(format, payload, PAYLOAD_RAW_BYTES_MAX)
+}
+
+/// [`normalise`] with room for `room` bytes, so that a test need not write 8 GiB to see the bound hold.
+///
+/// # Errors
+/// As [`normalise`].
+pub fn normalise_within(format: PayloadFormat, payload: &Path, room: u64) -> Result<NormalForm> {
     let shown = payload.display();
     let mut file = open_input("the payload", payload)?;
     let name = payload.file_name().and_then(|name| name.to_str()).context("the payload's file name is not UTF-8")?;
@@ -79,14 +87,14 @@ pub fn normalise(format: PayloadFormat, payload: &Path) -> Result<NormalForm> {
             ensure!(head.starts_with(RPM_MAGIC), "the payload {shown} is not an RPM package, {SAID}");
             file
         }
-        PayloadFormat::Tar => tar(file, &head).with_context(|| format!("reading the payload {shown}"))?,
+        PayloadFormat::Tar => tar(file, &head, room).with_context(|| format!("reading the payload {shown}"))?,
         PayloadFormat::Deb => {
             ensure!(head.starts_with(AR_MAGIC), "the payload {shown} is not a Debian package (.deb), {SAID}");
-            deb(&mut file).with_context(|| format!("reading the payload {shown}"))?
+            deb(&mut file, room).with_context(|| format!("reading the payload {shown}"))?
         }
     };
     let length = raw.metadata()?.len();
-    ensure!(length <= PAYLOAD_RAW_BYTES_MAX, "the payload {shown} has {length} bytes; {LIMIT}");
+    ensure!(length <= room, "the payload {shown} has {length} bytes; {LIMIT}");
     Ok(NormalForm { raw, length, original })
 }
 
@@ -146,7 +154,7 @@ fn decompress(source: impl BufRead, sink: &mut impl Write, room: u64) -> Result<
     Ok(length)
 }
 
-fn tar(file: File, head: &[u8]) -> Result<File> {
+fn tar(file: File, head: &[u8], room: u64) -> Result<File> {
     let is_tar = |head: &[u8]| head.get(TAR_MAGIC_OFFSET..TAR_MAGIC_OFFSET + 5) == Some(b"ustar");
     let not_a_tar = "it is not a tar archive, plain or compressed by gzip, xz or zstd";
     if is_tar(head) {
@@ -155,7 +163,7 @@ fn tar(file: File, head: &[u8]) -> Result<File> {
     let known = [ZSTD_MAGIC, GZIP_MAGIC, XZ_MAGIC, BZIP2_MAGIC].iter().any(|magic| head.starts_with(magic));
     ensure!(known, "{not_a_tar}, {SAID}");
     let mut raw = BufWriter::new(temporary()?);
-    decompress(BufReader::new(file), &mut raw, PAYLOAD_RAW_BYTES_MAX)?;
+    decompress(BufReader::new(file), &mut raw, room)?;
     let mut raw = raw.into_inner().map_err(io::IntoInnerError::into_error)?;
     ensure!(is_tar(&self::head(&mut raw)?), "{not_a_tar}, {SAID}");
     Ok(raw)
@@ -195,7 +203,7 @@ impl ArMember {
 }
 
 /// The archive with its tars decompressed. Whatever else is in it, such as a signature, stays as it is.
-fn deb(file: &mut File) -> Result<File> {
+fn deb(file: &mut File, room: u64) -> Result<File> {
     let mut source = BufReader::new(file);
     source.seek(SeekFrom::Start(AR_MAGIC.len() as u64))?;
     let mut raw = BufWriter::new(temporary()?);
@@ -206,7 +214,7 @@ fn deb(file: &mut File) -> Result<File> {
         let plain = ["control.tar", "data.tar"].into_iter().find(|plain| member.name.starts_with(plain));
         let name = plain.unwrap_or(&member.name);
         raw.write_all(&member.header)?;
-        let room = PAYLOAD_RAW_BYTES_MAX.saturating_sub(written);
+        let room = room.saturating_sub(written);
         let mut content = source.by_ref().take(member.length);
         let length = match plain {
             Some(plain) => {

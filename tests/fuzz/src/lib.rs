@@ -5,6 +5,18 @@
 
 #[path = "../../src/decoders.rs"]
 mod decoders;
+// Two files of the binary's crate by themselves, since its whole would bring the network stack with it.
+#[path = "../../../node/src/config/input.rs"]
+pub mod input;
+#[path = "../../../node/src/catalogue/normal.rs"]
+pub mod normal;
+
+/// Where `normal` looks for it.
+pub mod config {
+    pub use super::input::open_input;
+}
+
+use normal::{format_of, normalise_within};
 
 /// Feeds one decoder.
 pub fn feed(name: &str, bytes: &[u8]) {
