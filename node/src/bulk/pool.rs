@@ -242,7 +242,9 @@ mod tests {
         let begin = Arc::new(std::sync::Barrier::new(STORE_THREADS + 1));
         for _ in 0..STORE_THREADS {
             let begin = Arc::clone(&begin);
-            pool.run(move || drop(begin.wait()));
+            pool.run(move || {
+                begin.wait();
+            });
         }
         for number in 0..1000 {
             let answers = answers.clone();

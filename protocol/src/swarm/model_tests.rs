@@ -205,7 +205,7 @@ impl Model {
                 let useful = self.useful(peer);
                 let state = self.peers.get_mut(&peer).unwrap();
                 assert!(std::mem::take(&mut state.offered), "{peer} offered no turn");
-                let full = state.asked.len() >= 4;
+                let full = state.asked.len() >= 4 || self.swarm.doubts(PeerKey(peer));
                 state.declined = enough && useful.is_some();
                 assert!(
                     full || enough || useful.is_none(),

@@ -366,9 +366,14 @@ impl Swarm {
 
     /// A frame came from a neighbour: it sends, whatever the frame is good for.
     pub(super) fn sends(&mut self, peer: PeerKey) {
-        self.doubted.remove(peer);
         if let Some(state) = self.peer_mut(peer) {
             (state.silences, state.busy_answers) = (0, 0);
+        }
+        if self.doubted.contains(peer) {
+            self.doubted.remove(peer);
+            for key in self.lacking.clone() {
+                self.hungry_again(key, &[peer]);
+            }
         }
     }
 }

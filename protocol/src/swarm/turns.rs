@@ -92,6 +92,10 @@ impl Swarm {
 
     /// A neighbour offers a turn.
     pub(super) fn turn(&mut self, now: Monotonic, peer: PeerKey, key: PackKey) {
+        if self.doubted.contains(peer) {
+            // Each turn of one that never sends would keep frames from those that do. It is asked out of turn, in time.
+            return self.pass(peer, key);
+        }
         let Some(state) = self.peer_mut(peer) else { return };
         state.rests_until = None;
         let takes_more = state.flights.len() < FLIGHTS_MAX;

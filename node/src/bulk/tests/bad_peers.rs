@@ -199,6 +199,27 @@ async fn who_claims_every_frame_and_sends_none_delays_the_others_little() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_goes_on_offering_turns_and_sends_nothing_is_asked_no_more() {
+    let scene = Scene::new(13).await;
+    let (mut stream, _) = scene.rogue_is_asked().await;
+    let luring = tokio::spawn({
+        let pack = Arc::clone(&scene.pack);
+        async move {
+            // A turn for every request that it let go by.
+            while write_message(&mut stream, &BulkMessage::Turn { pack: pack.id() }).await.is_ok() {
+                let Ok(_) = is_asked(&mut stream, &pack, true).await else { break };
+            }
+        }
+    });
+    let length = scene.pack.length();
+    // It is doubted after three silences: 1.8, 3.6 and 7.2 s.
+    let outcome = scene.completes_within(Duration::from_secs(13) + SOON).await;
+    assert_eq!((outcome.honest, outcome.rogue), (length, Transfer::default()));
+    assert_eq!(outcome.penalties, [], "a machine that is suspended does the same");
+    luring.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_only_a_silent_claimant_has_crosses_the_line_within_half_a_minute() {
     let site = Site::new(9);
     let raw = payload(256 << 10);
