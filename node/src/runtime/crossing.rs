@@ -100,9 +100,9 @@ impl Crossings {
         self.handle.input(CrossingInput::Keep { pack }).await;
     }
 
-    /// The station could not make this pack from its patch.
-    pub async fn station_failed(&self, pack: PackId) {
-        self.handle.input(CrossingInput::StationFailed { pack }).await;
+    /// The station has this patch and could not make the pack from it.
+    pub async fn station_failed(&self, pack: PackId, patch: PackId) {
+        self.handle.input(CrossingInput::StationFailed { pack, patch }).await;
     }
 }
 

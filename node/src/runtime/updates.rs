@@ -15,7 +15,7 @@
 //! | applying | the same pack came of it | done |
 //! | applying | anything else | failed |
 //! | failed | policy `patch` | whole |
-//! | failed | policy `patch_only` | waits for a person |
+//! | failed | policy `patch_only` | whole, from a neighbour that made it only, and people are told |
 //!
 //! The station decides once per pack which of the two crosses the line, and gives no lease for the other: that is the
 //! crossing desk (`branchline_station_role::station::crossings`), which `crossing` drives.
@@ -120,19 +120,7 @@ impl Packs {
                     let _ = self.bulk.want(known).await;
                     return;
                 }
-                Err(error) if route.travel == UpdateTravel::PatchOnly => {
-                    self.notices.add(format!(
-                        "update {pack} could not be made from its patch: {error:#}; the site policy says \
-                         `updates = \"patch_only\"`, so this node waits for its neighbours, or for another policy"
-                    ));
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%pack, "the update could not be made from its patch, the whole pack is fetched: {error:#}");
-                    if let Some(desks) = self.desks() {
-                        desks.crossings.station_failed(pack).await;
-                    }
-                }
+                Err(error) => self.update_failed(pack, &route, &error).await,
             }
         }
         if let Some(known) = self.learn_manifest(pack).await {
@@ -141,6 +129,25 @@ impl Packs {
             let _ = tokio::task::spawn_blocking(move || store.add(&manifest).map(drop)).await;
             drop(learning);
             let _ = self.bulk.want(known).await;
+        }
+    }
+
+    /// The whole pack is wanted from here on: from a neighbour that made it, or over the line where the station lets it.
+    async fn update_failed(&self, pack: PackId, route: &Route, error: &anyhow::Error) {
+        if route.travel == UpdateTravel::PatchOnly {
+            self.notices.add(format!(
+                "update {pack} could not be made from its patch: {error:#}; the site policy says \
+                 `updates = \"patch_only\"`, so this node waits for its neighbours, or for another policy"
+            ));
+        } else {
+            tracing::warn!(%pack, "the update could not be made from its patch, the whole pack is wanted: {error:#}");
+        }
+        // A patch that has not come may still come, here or at a member: the line may be off for hours. One that is here
+        // and makes nothing makes nothing anywhere.
+        if self.is_complete(route.offer.pack)
+            && let Some(desks) = self.desks()
+        {
+            desks.crossings.station_failed(pack, route.offer.pack).await;
         }
     }
 

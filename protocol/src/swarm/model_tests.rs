@@ -205,7 +205,7 @@ impl Model {
                 let useful = self.useful(peer);
                 let state = self.peers.get_mut(&peer).unwrap();
                 assert!(std::mem::take(&mut state.offered), "{peer} offered no turn");
-                let full = state.asked.len() >= 4 || self.swarm.doubts(PeerKey(peer));
+                let full = state.asked.len() >= 4 || self.swarm.is_silent(PeerKey(peer));
                 state.declined = enough && useful.is_some();
                 assert!(
                     full || enough || useful.is_none(),
@@ -389,10 +389,13 @@ impl Model {
     }
 
     fn say(&mut self, peer: u16, word: Word) {
+        let silent = self.swarm.is_silent(PeerKey(peer));
         let state = self.peers.get_mut(&peer).unwrap();
         let inside = state.place == Some(Place::Inside);
         state.last_word = self.now;
         match &word {
+            // The turn of one that never sends is passed, and its rest goes on.
+            Word::Turn if inside && silent => state.offered = true,
             Word::Turn if inside => (state.offered, state.rests_until) = (true, 0),
             Word::Interest => state.interested |= inside,
             Word::NoInterest => state.interested = false,

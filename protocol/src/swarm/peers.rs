@@ -358,6 +358,11 @@ impl Swarm {
         origins.into_iter().for_each(|origin| self.ready.insert(origin));
     }
 
+    /// Whether a neighbour is doubted because it sends nothing; one that says that it is busy does send.
+    pub(super) fn is_silent(&self, peer: PeerKey) -> bool {
+        self.peer(peer).is_some_and(|state| state.silences >= SILENCES_MAX)
+    }
+
     /// Whether what a neighbour claims is doubted.
     #[cfg(test)]
     pub(super) fn doubts(&self, peer: PeerKey) -> bool {

@@ -92,7 +92,7 @@ impl Swarm {
 
     /// A neighbour offers a turn.
     pub(super) fn turn(&mut self, now: Monotonic, peer: PeerKey, key: PackKey) {
-        if self.doubted.contains(peer) {
+        if self.is_silent(peer) {
             // Each turn of one that never sends would keep frames from those that do. It is asked out of turn, in time.
             return self.pass(peer, key);
         }

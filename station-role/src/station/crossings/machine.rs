@@ -300,10 +300,15 @@ impl CrossingDesk {
         self.answer_waiting(now, pack);
     }
 
-    fn station_failed(&mut self, now: Monotonic, pack: PackId) {
+    fn station_failed(&mut self, now: Monotonic, pack: PackId, patch: PackId) {
         let Some(update) = self.updates.get(&pack) else { return };
-        let whole = matches!(update.progress, Progress::Decided { crossing: Crossing::Whole, .. });
-        if update.travel == UpdateTravel::Patch && !whole {
+        // A patch that does not cross says nothing of the one that does.
+        let counts = match update.progress {
+            Progress::Decided { crossing: Crossing::Whole, .. } => false,
+            Progress::Decided { crossing: Crossing::Patch { patch: chosen, .. }, .. } => chosen == patch,
+            _ => true,
+        };
+        if update.travel == UpdateTravel::Patch && counts {
             self.decide(now, pack, Crossing::Whole);
         }
     }
@@ -375,7 +380,7 @@ impl Machine for CrossingDesk {
             CrossingInput::Wish { node, pack } => self.wish(now, node, pack),
             CrossingInput::Here { pack, bases } => self.here(now, pack, &bases),
             CrossingInput::AtMembers { pack, base, held } => self.at_members(now, pack, base, held),
-            CrossingInput::StationFailed { pack } => self.station_failed(now, pack),
+            CrossingInput::StationFailed { pack, patch } => self.station_failed(now, pack, patch),
         }
     }
 

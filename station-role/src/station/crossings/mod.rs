@@ -17,7 +17,7 @@
 //! | patch | a wish for that patch | patch, and patience begins anew |
 //! | patch | a wish for the pack, ten minutes after the last for the patch; policy `patch` | whole |
 //! | patch | the same; policy `patch_only` | patch, and people are told |
-//! | patch | the station could not make the pack; policy `patch` | whole |
+//! | patch | the station has that patch and could not make the pack of it; policy `patch` | whole |
 //! | nothing | a wish, a minute after the last question | looking |
 //! | any | a catalogue with other patches to the pack, or a policy with another `updates` | open |
 //!

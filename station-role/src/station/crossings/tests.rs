@@ -270,21 +270,25 @@ fn under_patch_only_the_whole_pack_never_crosses_and_people_are_told_that_it_wai
     assert_eq!(desk.wish(611, OTHER, WHOLE), [no(OTHER, WHOLE)]);
     assert_eq!(desk.wish(1300, OTHER, WHOLE), [tell(CrossingNews::Stuck), no(OTHER, WHOLE)]);
     assert_eq!(desk.wish(1301, HOST, SHORT), [tell(CrossingNews::Over), yes(HOST, SHORT)]);
-    assert_eq!(desk.input(1302, CrossingInput::StationFailed { pack: WHOLE }), []);
+    assert_eq!(desk.input(1302, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT }), []);
     assert_eq!(desk.wish(1302, OTHER, WHOLE), [no(OTHER, WHOLE)]);
 }
 
 #[test]
 fn where_the_station_failed_the_whole_pack_crosses_at_once() {
     let mut desk = Desk::with_patch(UpdateTravel::Patch);
-    assert_eq!(desk.input(11, CrossingInput::StationFailed { pack: WHOLE }), []);
+    assert_eq!(desk.input(11, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT }), []);
     assert_eq!(desk.wish(11, HOST, WHOLE), [yes(HOST, WHOLE)]);
     assert_eq!(desk.wish(11, HOST, SHORT), [no(HOST, SHORT)]);
+
+    let mut desk = Desk::with_patch(UpdateTravel::Patch);
+    assert_eq!(desk.input(11, CrossingInput::StationFailed { pack: WHOLE, patch: LONG }), []);
+    assert_eq!(desk.wish(11, HOST, WHOLE), [no(HOST, WHOLE)], "another patch than the one that crosses");
 
     // It may fail before the decision: the patch may be in its store from before.
     let mut desk = Desk::new(UpdateTravel::Patch, both());
     desk.wish(0, HOST, WHOLE);
-    assert_eq!(desk.input(0, CrossingInput::StationFailed { pack: WHOLE }), [yes(HOST, WHOLE)]);
+    assert_eq!(desk.input(0, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT }), [yes(HOST, WHOLE)]);
     assert_eq!(desk.here(0, &[BASE_OF_SHORT]), []);
     assert_eq!(desk.desk.crossing(WHOLE), Some(Crossing::Whole));
 }
@@ -370,7 +374,7 @@ fn a_patch_to_one_image_serves_every_pack_of_it() {
     let offer = UpdateOffer { travel: UpdateTravel::Patch, patches: vec![patch(SHORT, BASE_OF_SHORT)] };
     let updates = BTreeMap::from([(WHOLE, offer.clone()), (ELSE, offer)]);
     desk.input(10, CrossingInput::Documents { updates });
-    desk.input(10, CrossingInput::StationFailed { pack: WHOLE });
+    desk.input(10, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT });
     assert_eq!(desk.wish(10, HOST, SHORT).len(), 1, "it may still cross for the other pack");
     let bases = BTreeSet::from([image(BASE_OF_SHORT)]);
     assert_eq!(desk.input(10, CrossingInput::Here { pack: ELSE, bases }), [yes(HOST, SHORT)]);

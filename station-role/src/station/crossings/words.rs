@@ -100,10 +100,12 @@ pub enum CrossingInput {
         /// Whether one of them holds all of it.
         held: bool,
     },
-    /// The station could not make the pack from the patch: the patch did not come, or cannot be applied.
+    /// The station has the patch and could not make the pack from it: nobody can.
     StationFailed {
         /// The update.
         pack: PackId,
+        /// The patch that is worth nothing.
+        patch: PackId,
     },
 }
 

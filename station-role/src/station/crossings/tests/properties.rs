@@ -11,7 +11,7 @@ enum Step {
     Keep,
     Here { bases: u8 },
     AtMembers { base: bool, held: bool },
-    StationFailed,
+    StationFailed { short: bool },
     Timeout,
     Restart,
 }
@@ -23,7 +23,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Keep),
         3 => (0u8..4).prop_map(|bases| Step::Here { bases }),
         3 => any::<(bool, bool)>().prop_map(|(base, held)| Step::AtMembers { base, held }),
-        1 => Just(Step::StationFailed),
+        1 => any::<bool>().prop_map(|short| Step::StationFailed { short }),
         2 => Just(Step::Timeout),
         1 => Just(Step::Restart),
     ]
@@ -107,9 +107,12 @@ proptest! {
                 Step::AtMembers { base, held } => {
                     desk.at_members(now, if base { BASE_OF_SHORT } else { BASE_OF_LONG }, held)
                 }
-                Step::StationFailed => {
-                    watch.station_failed = true;
-                    desk.input(now, CrossingInput::StationFailed { pack: WHOLE })
+                Step::StationFailed { short } => {
+                    let patch = if short { SHORT } else { LONG };
+                    let crosses = desk.desk.crossing(WHOLE);
+                    let other = matches!(crosses, Some(Crossing::Patch { patch: chosen, .. }) if chosen != patch);
+                    watch.station_failed |= !other;
+                    desk.input(now, CrossingInput::StationFailed { pack: WHOLE, patch })
                 }
                 Step::Timeout => desk.timeout(now),
                 Step::Restart => {
