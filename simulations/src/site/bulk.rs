@@ -199,6 +199,7 @@ impl SiteWorld {
                 match (allowed, payload) {
                     (Ok(()), Some(payload)) => {
                         let bytes = payload.frame(index).to_vec();
+                        self.count_fetched_for_liars(from, pack, index, bytes.len() as u64);
                         self.origin.fence.count(&site_name(), pack, bytes.len() as u64);
                         self.send(End::Origin, from, BulkMessage::Frame { pack, index, bytes });
                         self.watch_line();

@@ -42,7 +42,7 @@ pub(super) struct Weather {
     full: BTreeSet<Who>,
     outside: BTreeSet<usize>,
     fates: BTreeMap<usize, Fate>,
-    liars: BTreeSet<usize>,
+    pub(super) liars: BTreeSet<usize>,
     slow: BTreeSet<usize>,
     /// Pairs of hosts that may be neighbours; everybody where there is none.
     neighbours: Option<BTreeSet<(usize, usize)>>,

@@ -149,6 +149,7 @@ impl SiteWorld {
     pub(super) fn holdings_asked(&mut self, number: usize, pack: PackId) {
         let swarm = self.hosts[number].swarm.as_ref();
         let bitmap = swarm.and_then(|swarm| swarm.have(pack)).map(Bitmap::to_bytes).unwrap_or_default();
+        let bitmap = self.claimed_holdings(number, pack).unwrap_or(bitmap);
         let way = self.way_of_request(number);
         self.agenda.after(way, Happening::Holdings(number, pack, bitmap));
     }

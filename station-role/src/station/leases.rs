@@ -6,6 +6,10 @@
 //! the site's nodes hold, so that nothing crosses the line twice. The origin lets only the highest (epoch, sequence)
 //! through; the sequence is therefore journaled.
 //!
+//! What the nodes say that they hold is not proven. An inlet believes it and leaves those frames to the site, so that a
+//! member that claims what it has not would keep the line idle for ever. The desk sees how many frames its inlets have:
+//! where that does not grow for five minutes, whoever is the inlet, nothing more of the claims is passed on ([`Claims`]).
+//!
 //! The runtime signs each [`Lease`] with the station's key, sends `ControlRequest::Holdings` to the nodes of
 //! [`DeskOutput::Collect`] and answers `ControlRequest::AskLease` with what comes of [`DeskInput::Ask`].
 use std::{
@@ -32,6 +36,15 @@ const DRAIN_FOR: Duration = Duration::from_secs(2);
 pub(super) const RETURN_FOR: Duration = Duration::from_secs(5);
 /// A holder that gets no further for this long loses the lease to whoever else asks.
 const STALL: Duration = Duration::from_secs(60);
+/// How long what the site is said to hold keeps its inlets from the line while none of them gets on. Long enough that a node
+/// to which its neighbours have nothing to give, and which then dials another member every two seconds, has met 150; a
+/// holder that cannot be reached for as long is lost to the inlet's part of the site (R70).
+const BELIEF: Duration = Duration::from_secs(300);
+/// How much longer for each frame that an inlet gets meanwhile: 64 KiB at 32 KiB/s, an eighth of what the slowest neighbour
+/// sends that counts as alive, since it serves eight at a time.
+const BELIEF_PER_FRAME: Duration = Duration::from_secs(2);
+/// Where nobody has asked for a pack's lease for this long, nobody waits for frames of it. What is claimed is new then.
+const FORGET_CLAIMS_AFTER: Duration = Duration::from_secs(60);
 /// How long hosts that ask wait for a station that wants the pack and does not take its lease: its disk may be full.
 const STATION_ABSENT: Duration = Duration::from_secs(10);
 /// Packs that one desk knows.
@@ -117,7 +130,7 @@ pub enum DeskOutput {
     Grant {
         /// The lease; its holder is to get it.
         lease: Lease,
-        /// What the other nodes hold, as a bitmap's bytes; empty: nothing.
+        /// What the other nodes hold, as a bitmap's bytes; empty: nothing, or nothing that is believed.
         held: Vec<u8>,
     },
     /// The answer to a wish: another node is the inlet, or the site is being asked; ask again later.
@@ -157,8 +170,45 @@ struct Collecting {
     bitmap: Vec<u8>,
 }
 
+/// How long what the nodes say that they hold of one pack is believed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Claims {
+    /// `None`: nothing was claimed.
+    believed_until: Option<Monotonic>,
+    /// The last wish for the lease.
+    asked_at: Monotonic,
+}
+
+impl Claims {
+    /// Somebody wants the lease.
+    fn asked(&mut self, now: Monotonic) {
+        if self.asked_at.after(FORGET_CLAIMS_AFTER) < now {
+            self.believed_until = None;
+        }
+        self.asked_at = now;
+    }
+
+    /// An inlet has so many frames more. Once the claims are doubted that proves nothing: it may have them over the line.
+    fn gained(&mut self, now: Monotonic, frames: u32) {
+        if let Some(until) = self.believed_until.as_mut().filter(|until| **until > now) {
+            *until = until.after(BELIEF_PER_FRAME.saturating_mul(frames)).min(now.after(BELIEF));
+        }
+    }
+
+    /// What an inlet is told of what the site was found to hold.
+    fn told(&mut self, now: Monotonic, bitmap: Vec<u8>) -> Vec<u8> {
+        if bitmap.iter().all(|byte| *byte == 0) {
+            self.believed_until = None;
+            return bitmap;
+        }
+        let until = *self.believed_until.get_or_insert(now.after(BELIEF));
+        if now < until { bitmap } else { Vec::new() }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct PackLease {
+    claims: Claims,
     station_wants: bool,
     /// The holder of the last lease, also from before a restart.
     last: Option<NodeId>,
@@ -203,8 +253,10 @@ impl LeaseDesk {
         }
         let station = self.setup.station;
         let state = self.packs.entry(pack).or_default();
+        state.claims.asked(now);
         if let Some(collecting) = &mut state.collecting {
             if collecting.node == node {
+                state.claims.gained(now, held.saturating_sub(collecting.held));
                 collecting.held = held;
             }
             let inlet = collecting.node;
@@ -213,6 +265,7 @@ impl LeaseDesk {
         if let Some(holder) = &mut state.holder {
             if holder.node == node {
                 if holder.held != held {
+                    state.claims.gained(now, held.saturating_sub(holder.held));
                     (holder.held, holder.progress_at) = (held, now);
                 }
                 let collect = state.found;
@@ -271,10 +324,11 @@ impl LeaseDesk {
         }
         state.collecting = None;
         state.found = bitmap.iter().any(|byte| *byte != 0);
+        let told = state.claims.told(now, bitmap);
         let life_milliseconds = u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(u64::MAX);
         let (site, epoch) = (self.setup.site.clone(), self.setup.epoch);
         let lease = Lease { site, epoch, sequence, holder: node, pack, life_milliseconds };
-        self.say(DeskOutput::Grant { lease, held: bitmap });
+        self.say(DeskOutput::Grant { lease, held: told });
     }
 
     fn living(&mut self, now: Monotonic, nodes: BTreeSet<NodeId>) {

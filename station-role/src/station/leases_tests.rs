@@ -153,6 +153,97 @@ fn a_holder_that_gets_no_further_makes_room() {
     assert_eq!(desk.timeout(65), [grant(HOST, 2 + 12, &[])]);
 }
 
+/// A member that answers every question for its holdings with all frames, and inlets that wish for the lease.
+struct Liar {
+    desk: Desk,
+    now: u64,
+}
+
+impl Liar {
+    fn new() -> Self {
+        let mut desk = Desk::new(true);
+        desk.living(0, &[HOST, OTHER]);
+        Self { desk, now: 10 }
+    }
+
+    /// Five seconds later a node wishes for the lease: what it is told of the site, where it gets one.
+    fn renews(&mut self, node: NodeId, held: u32) -> Option<Vec<u8>> {
+        self.now += 5;
+        let mut outputs = self.desk.ask(self.now, node, held);
+        for later in 1..5 {
+            let asked = outputs.iter().find_map(|output| match output {
+                DeskOutput::Collect { nodes, .. } => Some(nodes.clone()),
+                _ => None,
+            });
+            for node in asked.into_iter().flatten() {
+                let bitmap: &[u8] = if node == OTHER { &[0xff] } else { &[] };
+                outputs.extend(self.desk.holdings(self.now + later - 1, node, bitmap));
+            }
+            let granted = outputs.drain(..).find_map(|output| match output {
+                DeskOutput::Grant { held, .. } => Some(held),
+                _ => None,
+            });
+            if granted.is_some() {
+                return granted;
+            }
+            outputs = self.desk.timeout(self.now + later);
+        }
+        None
+    }
+
+    /// After how many seconds the inlet is told that nobody holds anything; `None`: not within 3,000.
+    fn is_doubted_after(&mut self, mut held_at: impl FnMut(u64) -> u32) -> Option<u64> {
+        let began = self.now + 5;
+        (0..600).find_map(|_| {
+            let told = self.renews(HOST, held_at(self.now + 5 - began)).expect("the inlet keeps the lease");
+            told.is_empty().then_some(self.now - began)
+        })
+    }
+}
+
+/// Found by a reading: an inlet never fetches what the station says that the site holds, so that one member that claimed what
+/// it has not stopped the line into its site for good.
+#[test]
+fn claims_that_nobody_makes_good_are_not_passed_on_after_five_minutes() {
+    let mut liar = Liar::new();
+    // The first grant came two seconds after the wish, since another may have been the inlet before.
+    assert_eq!(liar.is_doubted_after(|_| 0), Some(305));
+    assert_eq!(liar.renews(HOST, 900), Some(vec![]), "what comes over the line proves nothing");
+    assert_eq!(liar.renews(HOST, 1_000), Some(vec![]));
+    // Once nobody has waited for a minute, those who claim now may be others.
+    liar.now += 60;
+    assert_eq!(liar.renews(HOST, 1_000), Some(vec![0xff]));
+    assert_eq!(liar.is_doubted_after(|_| 1_000), Some(300 - 5));
+}
+
+#[test]
+fn an_inlet_that_gets_frames_goes_on_believing_and_one_a_minute_is_too_few() {
+    // Every renewal finds three frames more: at 64 KiB, 38 KiB/s.
+    assert_eq!(Liar::new().is_doubted_after(|seconds| seconds as u32 / 5 * 3), None);
+    assert_eq!(
+        Liar::new().is_doubted_after(|seconds| seconds as u32 / 60),
+        Some(315),
+        "five frames are worth ten seconds"
+    );
+    // A burst is worth five minutes at most, whatever came in it.
+    assert_eq!(Liar::new().is_doubted_after(|seconds| if seconds < 100 { 0 } else { 5_000 }), Some(400));
+}
+
+#[test]
+fn another_inlet_does_not_begin_to_believe_anew() {
+    let mut liar = Liar::new();
+    let third = NodeId([4; 32]);
+    liar.desk.living(0, &[HOST, OTHER, third]);
+    let began = liar.now + 5;
+    let inlets = [HOST, third];
+    // Each loses the lease to the other after a minute without progress.
+    let doubted = (0..600).find_map(|turn| {
+        let told = liar.renews(inlets[turn % 2], 0);
+        told.is_some_and(|held| held.is_empty()).then_some(liar.now - began)
+    });
+    assert!(doubted.is_some_and(|seconds| (300..320).contains(&seconds)), "{doubted:?}");
+}
+
 proptest! {
     #[test]
     fn there_is_one_inlet_and_every_lease_has_a_higher_sequence(steps in prop::collection::vec((0u64..8, 0u8..6, 1u8..5, 0u32..3), 1..80)) {
