@@ -20,6 +20,8 @@ use crate::{
     wire::bulk::BulkMessage,
 };
 
+mod topologies;
+
 const ORIGIN: usize = 0;
 const CHUNK_BYTES: usize = 1000;
 const LEASED_BYTES_MAX: u64 = 8 * 1024;
@@ -66,6 +68,9 @@ struct World {
     sequence: u64,
     /// Every second node speaks version 1 only.
     mixed: bool,
+    /// How long a frame takes on a node's uplink, and until when that is busy.
+    frame_time: u64,
+    uplinks: BTreeMap<usize, u64>,
     random: ChaCha8Rng,
 }
 
@@ -79,6 +84,10 @@ fn site() -> SiteName {
 
 impl World {
     fn new(members: usize, frames: usize, seed: u64) -> Self {
+        Self::connected(members, frames, seed, |_, _| true)
+    }
+
+    fn connected(members: usize, frames: usize, seed: u64, are_neighbours: impl Fn(usize, usize) -> bool) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut raw = vec![0; frames * CHUNK_BYTES - 1];
         random.fill_bytes(&mut raw);
@@ -115,6 +124,8 @@ impl World {
             inlet: 1,
             sequence: 0,
             mixed: false,
+            frame_time: 0,
+            uplinks: BTreeMap::new(),
             random,
         };
         for a in 1..=members {
@@ -123,7 +134,7 @@ impl World {
                 0,
                 Event::Input(a, NamedInput::Want { pack: Arc::clone(&world.pack), kept, raw: None, source: false }),
             );
-            for b in (0..a).filter(|b| *b != ORIGIN) {
+            for b in (1..a).filter(|b| are_neighbours(a, *b)) {
                 world.at(0, Event::Connect(a, b));
             }
             world.at(0, Event::Connect(a, ORIGIN));
@@ -225,8 +236,11 @@ impl World {
                 if self.nodes[node].faults.corrupts {
                     bytes[0] ^= 1;
                 }
-                self.send(node, number(peer), BulkMessage::Frame { pack, index, bytes }, 0);
-                self.at(MILLISECOND, Event::Input(node, NamedInput::FrameServed { peer, pack, index }));
+                let free_at = self.uplinks.entry(node).or_default();
+                *free_at = (*free_at).max(self.now) + self.frame_time;
+                let left = *free_at - self.now;
+                self.send(node, number(peer), BulkMessage::Frame { pack, index, bytes }, left);
+                self.at(left + MILLISECOND, Event::Input(node, NamedInput::FrameServed { peer, pack, index }));
             }
             NamedOutput::Sync { pack } => self.at(MILLISECOND, Event::Input(node, NamedInput::PackSynced { pack })),
             NamedOutput::Penalise { peer, .. } => self.disconnect(node, number(peer), false),

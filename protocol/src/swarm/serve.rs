@@ -285,7 +285,7 @@ impl Swarm {
             let mut news = indexes.iter().filter(news).copied();
             let word = if all {
                 let told = state.told(takes_turns);
-                let new = told.words().iter().zip(state.row(peer)).any(|(told, has)| told & !has != 0);
+                let new = state.lacks_any(peer, &told);
                 if !new && confirm.iter().all(|(to, _)| *to != peer) && state.known.contains(peer) {
                     continue;
                 }

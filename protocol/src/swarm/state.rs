@@ -228,6 +228,13 @@ impl PackState {
         false
     }
 
+    /// Whether a neighbour lacks any of these frames, as far as it announced what it has. One that announced nothing yet
+    /// may have no row at all.
+    pub fn lacks_any(&self, peer: PeerKey, frames: &Bitmap) -> bool {
+        let row = self.row(peer).iter().copied().chain(std::iter::repeat(0));
+        frames.words().iter().zip(row).any(|(frames, has)| frames & !has != 0)
+    }
+
     #[inline]
     pub fn peer_has(&self, peer: PeerKey, index: u32) -> bool {
         let at = usize::from(peer.0) * self.words + (index / 64) as usize;
