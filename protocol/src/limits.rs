@@ -169,6 +169,9 @@ pub const BULK_UNSENT_BYTES_MAX: u32 = 32 << 10;
 pub const BULK_INBOX_BYTES_MAX: usize = 8 << 20;
 /// Bytes of frames that a node keeps in memory while more come, for those who ask for them next.
 pub const RECENT_FRAMES_BYTES: usize = 8 << 20;
+/// Frames that one connection has read at once, while as many wait to be sent. A neighbour of the site has one or two on order,
+/// the inlet as many as its window to headquarters holds.
+pub const FRAMES_READ_AHEAD: usize = 4;
 /// Threads of one node that read, hash and write frames.
 pub const STORE_THREADS: usize = 2;
 /// Peers times packs that one node's accounts tell apart.

@@ -10,22 +10,25 @@ use branchline::bulk::loopback::{self, Carried};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
-const USAGE: &str = "usage: tests/bench bulk [--bytes GIB] [--runs N] [--json]";
+const USAGE: &str = "usage: tests/bench bulk [--bytes GIB] [--runs N] [--only tcp|tls|branchline] [--json]";
 
 struct Options {
     bytes: u64,
     runs: usize,
+    /// One transport alone: for a profiler.
+    only: Option<String>,
     json: bool,
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options { bytes: 2 << 30, runs: 3, json: false };
+    let mut options = Options { bytes: 2 << 30, runs: 3, only: None, json: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse::<u64>().ok()).context(USAGE);
         match word.as_str() {
             "--bytes" => options.bytes = number()? << 30,
             "--runs" => options.runs = usize::try_from(number()?)?.max(1),
+            "--only" => options.only = Some(words.next().context(USAGE)?),
             "--json" => options.json = true,
             _ => bail!("{USAGE}"),
         }
@@ -65,7 +68,11 @@ fn run() -> Result<()> {
     let options = options()?;
     // As `branchline run` has it.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let kinds = [("tcp", 0), ("tls", 0), ("branchline", 64 << 10), ("branchline", 256 << 10)];
+    let mut kinds = vec![("tcp", 0), ("tls", 0), ("branchline", 64 << 10), ("branchline", 256 << 10)];
+    kinds.retain(|(transport, _)| options.only.as_ref().is_none_or(|only| only == transport));
+    if kinds.is_empty() {
+        bail!("{USAGE}");
+    }
     let mut figures = vec![(Vec::new(), Vec::new()); kinds.len()];
     for _ in 0..options.runs {
         for ((transport, frame_bytes), (rates, costs)) in kinds.iter().zip(&mut figures) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs the bench of the bulk plane: tests/bench bulk [--bytes GIB] [--runs N] [--json]
+# Builds and runs the bench of the bulk plane: tests/bench bulk [--bytes GIB] [--runs N] [--only TRANSPORT] [--json]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cargo build --quiet --release -p branchline-tests --bin bench-bulk >&2

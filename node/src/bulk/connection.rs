@@ -8,10 +8,10 @@ use std::{
 use super::{
     framing::{LinkStream, read_message, write_frame, write_message, write_messages},
     links::{Inbound, Served},
-    pool::{FrameSource, StorePool},
+    read_ahead::{Read, ReadAhead},
     shaper::Lane,
 };
-use crate::{mesh::Documents, runtime::wall_time, store::packs::PackStoreError};
+use crate::{mesh::Documents, runtime::wall_time};
 use branchline_protocol::{
     ids::{NodeId, PackId, SiteName},
     limits::{BULK_INBOX_BYTES_MAX, BULK_MESSAGE_BYTES_MAX},
@@ -23,12 +23,11 @@ use branchline_protocol::{
         control::{CONTROL_VERSIONS, Hello},
     },
 };
-use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -194,18 +193,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 }
 
-type Read = Result<Bytes, PackStoreError>;
-
-/// Sends messages, and frames only where no message waits: what steers the swarm never queues behind blocks. While one
-/// frame is sent the next is read.
+/// Sends messages, and frames only where no message waits: what steers the swarm never queues behind blocks. While some
+/// frames are sent the next are read.
 pub(super) struct Writer<S> {
     pub link: u64,
     pub stream: S,
     pub lane: Arc<Lane>,
     pub messages: mpsc::Receiver<BulkMessage>,
     pub frames: mpsc::Receiver<FrameOrder>,
-    pub source: Arc<dyn FrameSource>,
-    pub pool: StorePool,
+    pub ahead: ReadAhead,
     pub meter: Option<Meter>,
     pub inbox: mpsc::Sender<Inbound>,
 }
@@ -214,7 +210,6 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
     pub async fn run(mut self) {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reading: Option<(FrameOrder, oneshot::Receiver<Read>)> = None;
         let mut waiting = Vec::new();
         let why = loop {
             let off = self.lane.is_off();
@@ -230,12 +225,12 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 }
                 // Messages and pings go on while the line is off; only frames wait.
                 () = self.lane.rates_changed(), if off => Ok(()),
-                Some((order, read)) = finished(&mut reading), if reading.is_some() && !off => {
-                    reading = self.frames.try_recv().ok().map(|next| self.read(next));
+                Some((order, read)) = self.ahead.next(), if !self.ahead.is_empty() && !off => {
+                    self.ahead.read(None, &mut self.frames);
                     self.serve(order, read).await
                 }
-                Some(order) = self.frames.recv(), if reading.is_none() && !off => {
-                    reading = Some(self.read(order));
+                Some(order) = self.frames.recv(), if self.ahead.is_empty() && !off => {
+                    self.ahead.read(Some(order), &mut self.frames);
                     Ok(())
                 }
                 _ = pings.tick() => write_message(&mut self.stream, &BulkMessage::Ping).await,
@@ -245,16 +240,6 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             }
         };
         let _ = self.inbox.send(Inbound::Closed { link: self.link, why }).await;
-    }
-
-    fn read(&self, order: FrameOrder) -> (FrameOrder, oneshot::Receiver<Read>) {
-        if let Some(bytes) = self.source.recent(order.pack, order.index) {
-            let (answer, receiver) = oneshot::channel();
-            let _ = answer.send(Ok(bytes));
-            return (order, receiver);
-        }
-        let source = Arc::clone(&self.source);
-        (order, self.pool.ask(move || source.frame(order.pack, order.index)))
     }
 
     async fn serve(&mut self, order: FrameOrder, read: Read) -> Result<(), LinkError> {
@@ -280,12 +265,4 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         let _ = self.inbox.send(Inbound::Served { link: self.link, pack, index, outcome }).await;
         Ok(())
     }
-}
-
-/// The frame that is being read, once it is read. May be dropped and asked again.
-async fn finished(reading: &mut Option<(FrameOrder, oneshot::Receiver<Read>)>) -> Option<(FrameOrder, Read)> {
-    let (order, receiver) = reading.as_mut()?;
-    let missing = PackStoreError::Missing { pack: order.pack, index: order.index };
-    let read = receiver.await.unwrap_or(Err(missing));
-    Some((*order, read))
 }

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     connection::{Established, FrameOrder, LinkError, LinkKind, Meter, Reader, Writer},
     pool::{FrameSource, StorePool},
+    read_ahead::ReadAhead,
 };
 use crate::store::packs::PackStoreError;
 
@@ -164,8 +165,7 @@ impl Links {
             lane,
             messages: message_queue,
             frames: frame_queue,
-            source: Arc::clone(&self.source),
-            pool: self.pool.clone(),
+            ahead: ReadAhead::new(Arc::clone(&self.source), self.pool.clone()),
             meter,
             inbox: self.inbox.clone(),
         };

@@ -25,6 +25,7 @@ use super::{
     framing::{self, prepare},
     links::{Inbound, Served},
     pool::{FrameSource, StorePool},
+    read_ahead::ReadAhead,
 };
 use crate::store::packs::PackStoreError;
 
@@ -103,7 +104,7 @@ pub async fn bulk(bytes: u64, memory: Arc<Memory>) -> Result<Carried> {
 
     let (orders, order_queue) = mpsc::channel(ORDERS);
     let (_messages, message_queue) = mpsc::channel(1);
-    let (served, mut served_inbox) = mpsc::channel(64);
+    let (served, served_inbox) = mpsc::channel(64);
     // The other halves are kept: a connection that is half dropped is closed.
     let (_unread, writing) = tokio::io::split(framing::dialled(dialled));
     let (reading, _unwritten) = tokio::io::split(framing::accepted(accepted));
@@ -113,72 +114,74 @@ pub async fn bulk(bytes: u64, memory: Arc<Memory>) -> Result<Carried> {
         lane: Arc::default(),
         messages: message_queue,
         frames: order_queue,
-        source: Arc::clone(&memory) as Arc<dyn FrameSource>,
-        pool: pool.clone(),
+        ahead: ReadAhead::new(Arc::clone(&memory) as Arc<dyn FrameSource>, pool.clone()),
         meter: None,
         inbox: served,
     };
-    let (inbox, mut arrivals) = mpsc::channel(64);
+    let (inbox, arrivals) = mpsc::channel(64);
     let room = Arc::new(Semaphore::new(BULK_INBOX_BYTES_MAX));
     let reader = Reader { link: 2, stream: reading, room, inbox };
 
     let start = Instant::now();
     let tasks = [tokio::spawn(writer.run()), tokio::spawn(reader.run())];
-    let pack = memory.pack.id();
-    let frames = memory.frames.len() as u64;
-    let wanted = bytes.div_ceil(memory.pack.length()) * frames;
-    let ordering = tokio::spawn(async move {
-        for number in 0..wanted {
-            let index = u32::try_from(number % frames).unwrap_or(0);
-            let _ = orders.send(FrameOrder { pack, index }).await;
-        }
-        // Kept until the last frame has been served.
-        orders
-    });
-    let serving = tokio::spawn(async move {
-        let mut sent = 0;
-        while let Some(inbound) = served_inbox.recv().await {
-            if let Inbound::Served { outcome: Served::Sent(_), .. } = inbound {
-                sent += 1;
-                if sent == wanted {
-                    break;
-                }
-            }
-        }
-        sent
-    });
-    let (verified, mut verdicts) = mpsc::channel(1024);
-    let mut carried = 0;
-    let taking = async {
-        let (mut taken, mut judged) = (0, 0);
-        while judged < wanted {
-            tokio::select! {
-                arrival = arrivals.recv(), if taken < wanted => {
-                    let Some(Inbound::Message { message: BulkMessage::Frame { index, bytes, .. }, .. }) = arrival else {
-                        anyhow::bail!("the connection ended early");
-                    };
-                    taken += 1;
-                    let (memory, verified) = (Arc::clone(&memory), verified.clone());
-                    pool.run(move || {
-                        let entry = memory.pack.chunk(index);
-                        let good = entry.is_some_and(|entry| verify_frame(entry, &bytes).is_ok());
-                        let _ = verified.blocking_send(good.then_some(bytes.len() as u64));
-                    });
-                }
-                Some(verdict) = verdicts.recv() => {
-                    carried += verdict.context("a frame does not verify")?;
-                    judged += 1;
-                }
-            }
-        }
-        Ok(())
-    };
-    taking.await?;
+    let wanted = bytes.div_ceil(memory.pack.length()) * memory.frames.len() as u64;
+    let giving = tokio::spawn(give(Arc::clone(&memory), wanted, orders, served_inbox));
+    let carried = tokio::spawn(take(memory, wanted, pool, arrivals)).await??;
     let seconds = start.elapsed().as_secs_f64();
-    ensure!(serving.await? == wanted, "not every frame was served");
-    drop(ordering.await?);
+    giving.await??;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(Carried { bytes: carried, seconds })
+}
+
+/// The sender's service: as many orders as a busy neighbour has slots, and a new one for each frame that has left.
+async fn give(
+    memory: Arc<Memory>,
+    wanted: u64,
+    orders: mpsc::Sender<FrameOrder>,
+    mut inbox: mpsc::Receiver<Inbound>,
+) -> Result<()> {
+    let pack = memory.pack.id();
+    let mut indexes = (0..memory.pack.frames()).cycle();
+    let mut order = || indexes.next().map(|index| FrameOrder { pack, index });
+    let (mut ordered, mut sent) = (0, 0);
+    while sent < wanted {
+        while ordered < wanted.min(sent + ORDERS as u64) {
+            orders.send(order().context("the pack has no frames")?).await?;
+            ordered += 1;
+        }
+        match inbox.recv().await {
+            Some(Inbound::Served { outcome: Served::Sent(_), .. }) => sent += 1,
+            _ => anyhow::bail!("a frame was not served"),
+        }
+    }
+    Ok(())
+}
+
+/// The receiver's service: has each frame verified by the threads for that; gives the bytes that were.
+async fn take(memory: Arc<Memory>, wanted: u64, pool: StorePool, mut arrivals: mpsc::Receiver<Inbound>) -> Result<u64> {
+    let (verified, mut verdicts) = mpsc::channel(1024);
+    let (mut taken, mut judged, mut carried) = (0, 0, 0);
+    while judged < wanted {
+        tokio::select! {
+            arrival = arrivals.recv(), if taken < wanted => {
+                let Some(Inbound::Message { message: BulkMessage::Frame { index, bytes, .. }, .. }) = arrival else {
+                    anyhow::bail!("the connection ended early");
+                };
+                taken += 1;
+                let (memory, verified) = (Arc::clone(&memory), verified.clone());
+                pool.run(move || {
+                    let entry = memory.pack.chunk(index);
+                    let good = entry.is_some_and(|entry| verify_frame(entry, &bytes).is_ok());
+                    let _ = verified.blocking_send(good.then_some(bytes.len() as u64));
+                });
+            }
+            Some(verdict) = verdicts.recv() => {
+                carried += verdict.context("a frame does not verify")?;
+                judged += 1;
+            }
+        }
+    }
+    Ok(carried)
 }
 
 /// Plain tokio-rustls with the bulk plane's certificates and cipher suites.

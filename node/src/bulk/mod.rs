@@ -30,6 +30,7 @@ pub mod loopback;
 mod neighbourhood;
 mod origin;
 mod pool;
+mod read_ahead;
 mod service;
 mod shaper;
 
