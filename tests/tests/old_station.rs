@@ -188,6 +188,7 @@ async fn at_the_host(demo: &KeptDemo, former: &Former) -> Result<()> {
         ("a wish for the account", ControlRequest::Account(pack)),
         ("a word to stage", ControlRequest::Stage { pack, staging: Staging::Fetched }),
         ("a wish for the journal", ControlRequest::Handover { from: 0 }),
+        ("a wish for the crossing desk's journal", ControlRequest::HandoverCrossings { from: 0 }),
     ] {
         is_refused(&attacker, what, &request, RefusalKind::NotAuthorised, &["station"]).await?;
     }
@@ -240,6 +241,9 @@ async fn at_the_new_station(demo: &KeptDemo, former: &Former) -> Result<()> {
     let words = ["is of epoch 1.0", "epoch 2.0 is the newest here"];
     let order = former.directive(host, 1, OLD);
     is_refused(&attacker, "an order to the new station", &order, RefusalKind::Stale, &words).await?;
-    let journal = ControlRequest::Handover { from: 0 };
-    is_refused(&attacker, "a wish for the new journal", &journal, RefusalKind::NotAuthorised, &["new station"]).await
+    for journal in [ControlRequest::Handover { from: 0 }, ControlRequest::HandoverCrossings { from: 0 }] {
+        is_refused(&attacker, "a wish for a new journal", &journal, RefusalKind::NotAuthorised, &["new station"])
+            .await?;
+    }
+    Ok(())
 }

@@ -66,6 +66,7 @@ fn requests(pack: PackId, survey: SurveyHash, host: NodeId, station: &Hello) -> 
         ControlRequest::Stage { pack, staging: Staging::Fetched },
         ControlRequest::LineRate(Some(1)),
         ControlRequest::Account(pack),
+        ControlRequest::HandoverCrossings { from: 0 },
     ])
 }
 

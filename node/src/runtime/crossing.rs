@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     clock::Clock,
+    handover::CROSSINGS_JOURNAL,
     notices::{Cause, Notices},
     packs::Packs,
     pump::{self, Effects, Pump, PumpHandle, Tasks},
@@ -69,7 +70,7 @@ impl Crossings {
         let (handle, inputs) = pump::channel::<CrossingDesk>();
         let answers = Answers::default();
         let effects = CrossingEffects { handle: handle.clone(), answers: Arc::clone(&answers), packs, notices };
-        let pump = Pump::recover(journals, "crossings", CrossingSetup, clock, inputs, effects)?;
+        let pump = Pump::recover(journals, CROSSINGS_JOURNAL, CrossingSetup, clock, inputs, effects)?;
         let runs = tokio::spawn(async move {
             if let Err(error) = pump.run().await {
                 tracing::error!(machine = "crossings", "{error:#}");

@@ -8,7 +8,7 @@
 //! | `notices` | what people should see, whatever the role |
 //! | `moving` | another address of this machine |
 //! | `links` | who answers at the inside addresses of hosts |
-//! | `stationing` | taking and leaving the station role |
+//! | `stationing`, `handover` | taking and leaving the station role, and what a planned move carries over |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `selecting`, `packs`, `leasing`, `crossing`, `probe` | the work itself |
 //! | `staging` | packs ahead of the sessions that need them |
@@ -21,6 +21,7 @@ mod clock;
 mod commands;
 mod control;
 mod crossing;
+mod handover;
 mod headquarters;
 mod host;
 mod leasing;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use branchline_protocol::{
     charter::Role,
     ids::SiteName,
-    limits::{LINE_RATE_BITS_PER_SECOND_MIN, REPORT_EVENTS_MAX},
+    limits::LINE_RATE_BITS_PER_SECOND_MIN,
     rates::Rate,
     refusal::{Refusal, RefusalKind},
     session::{Directive, HostInput, HostMachine, HostSetup},
@@ -23,6 +23,7 @@ use super::{
     bandwidth::Bandwidth,
     clock::{Clock, wall_time},
     commands, control,
+    handover::{self, CROSSINGS_JOURNAL, SITE_JOURNAL},
     headquarters::HeadquartersDesk,
     host::HostEffects,
     line::Line,
@@ -44,11 +45,6 @@ use crate::{
     store::journal::JournalStore,
     web::{self, HttpToken},
 };
-
-/// Name of the journal of a site's machine.
-pub const SITE_JOURNAL: &str = "site";
-/// Longest answer of a handover in bytes.
-const HANDOVER_BYTES_MAX: usize = 2 << 20;
 
 /// The parts of one node; every task holds it.
 pub struct Node {
@@ -286,7 +282,8 @@ async fn take_mesh_events(node: Arc<Node>, mut events: mpsc::Receiver<MeshEvent>
     }
 }
 
-fn refused(kind: RefusalKind, reason: impl Into<String>) -> ControlAnswer {
+/// An answer that refuses, with its reason.
+pub(super) fn refused(kind: RefusalKind, reason: impl Into<String>) -> ControlAnswer {
     ControlAnswer::Refused(Refusal::new(kind, reason))
 }
 
@@ -328,7 +325,8 @@ async fn answer_request(
             Some(_) => node.packs.ask_lease(from.node, pack, held).await,
             None => not_station(),
         },
-        ControlRequest::Handover { from: first } => hand_over(&node, &from, first),
+        ControlRequest::Handover { from: first } => handover::give(&node, &from, SITE_JOURNAL, first),
+        ControlRequest::HandoverCrossings { from: first } => handover::give(&node, &from, CROSSINGS_JOURNAL, first),
         ControlRequest::Stage { pack, staging } => staging::take(&node, &from, pack, staging).await,
         ControlRequest::LineRate(rate) => set_line_rate(&node, &from, rate),
         ControlRequest::Account(pack) if from.roles.contains(&Role::Station) => {
@@ -379,30 +377,6 @@ fn set_line_rate(node: &Node, from: &Admission, bytes_per_second: Option<u64>) -
     });
     node.packs.bulk().shaper().set_rate(&Bucket::Paced(from.node), rate);
     ControlAnswer::Done
-}
-
-/// Gives the journal to the station that the charter designates now, once this node has stood down (R4).
-fn hand_over(node: &Node, from: &Admission, first: u64) -> ControlAnswer {
-    if !from.roles.contains(&Role::Station) || node.station().is_some() {
-        return refused(
-            RefusalKind::NotAuthorised,
-            "the journal goes only to the new station, after this one stood down",
-        );
-    }
-    let events = match node.journals.read_encoded(SITE_JOURNAL, first) {
-        Ok(events) => events,
-        Err(error) => return refused(RefusalKind::Internal, format!("{error:#}")),
-    };
-    let (mut page, mut bytes, total) = (Vec::new(), 0, events.len());
-    for (_, event) in events.into_iter().take(REPORT_EVENTS_MAX) {
-        bytes += event.len();
-        page.push(event);
-        if bytes > HANDOVER_BYTES_MAX {
-            break;
-        }
-    }
-    let last = page.len() == total;
-    ControlAnswer::Handover(page, last)
 }
 
 async fn take_pack_events(node: Arc<Node>, mut events: mpsc::Receiver<PackEvent>) {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use branchline_protocol::{
     charter::{Authority, Charter, Signed},
     ids::{NodeId, SiteName},
-    wire::control::{ControlAnswer, ControlRequest, DocumentKind},
+    wire::control::DocumentKind,
 };
 use branchline_station_role::{
     addresses::{AddressInput, AddressSetup},
@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 
 use super::{
     clock::wall_time,
+    handover::{self, SITE_JOURNAL},
     links,
-    node::{Node, SITE_JOURNAL},
+    node::Node,
     pump::{self, Pump},
     station::StationContext,
 };
@@ -92,7 +93,7 @@ async fn stand_down(node: &Node, station: &StationContext) {
 async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let charter = authority.charter();
     if let Some((former, _)) = charter.former_stations.last() {
-        fetch_journal(node, *former).await?;
+        handover::fetch(node, *former).await?;
     }
     let router_config =
         node.config.station.router.as_ref().map(|path| read_router(&node.home.path(path))).transpose()?;
@@ -144,23 +145,6 @@ fn read_router(path: &std::path::Path) -> Result<RouterConfig> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading the router's configuration {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("reading the router's configuration {}", path.display()))
-}
-
-/// The events that the former station has and this node has not; until they are here the new station does not act.
-async fn fetch_journal(node: &Arc<Node>, former: NodeId) -> Result<()> {
-    loop {
-        let held = node.journals.read_encoded(SITE_JOURNAL, 0)?.last().map_or(0, |(sequence, _)| *sequence);
-        let answer = node.mesh.request(former, ControlRequest::Handover { from: held + 1 }).await;
-        let answer = answer.context("asking the former station for its journal")?;
-        let ControlAnswer::Handover(events, last) = answer else {
-            anyhow::bail!("the former station answered something else than its journal");
-        };
-        let numbered: Vec<(u64, Vec<u8>)> = (held + 1..).zip(events).collect();
-        node.journals.import(SITE_JOURNAL, &numbered)?;
-        if last {
-            return Ok(());
-        }
-    }
 }
 
 /// The survey script that the door gives away, and its signatures by file name: the required ones, and those of the

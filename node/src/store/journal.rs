@@ -6,7 +6,7 @@ use branchline_protocol::{
     machine::{Record, Sequence},
     wire::codec,
 };
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, watch};
 
@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, watch};
 pub const EVENT_BYTES_MAX: usize = 4 << 20;
 /// Appends that may wait for the disk before the machine has to.
 const QUEUE_LENGTH: usize = 1024;
+
+/// Events by their numbers, as they lie on disk.
+pub type EncodedEvents = Vec<(u64, Vec<u8>)>;
 
 /// All journals of one node.
 #[derive(Clone)]
@@ -38,7 +41,7 @@ impl JournalStore {
     /// # Errors
     /// The disk fails, or an event cannot be read by this version.
     pub fn read<E: DeserializeOwned>(&self, name: &str) -> Result<Vec<Record<E>>> {
-        let events = self.read_encoded(name, 0)?;
+        let (events, _) = self.read_page(name, 0, usize::MAX, usize::MAX)?;
         let decode = |(sequence, bytes): (u64, Vec<u8>)| {
             let event = codec::decode(&bytes, EVENT_BYTES_MAX)
                 .with_context(|| format!("reading event {sequence} of the journal \"{name}\""))?;
@@ -47,24 +50,41 @@ impl JournalStore {
         events.into_iter().map(decode).collect()
     }
 
-    /// Reads the encoded events of one journal from `from` on.
+    /// Reads encoded events from `from` on: at most `events_max`, and none after those that have `bytes` together. Says
+    /// also whether these are the last.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn read_encoded(&self, name: &str, from: u64) -> Result<Vec<(u64, Vec<u8>)>> {
-        let table: TableDefinition<u64, &[u8]> = TableDefinition::new(name);
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(table) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error).context("opening a journal"),
-        };
-        let mut events = Vec::new();
+    pub fn read_page(&self, name: &str, from: u64, events_max: usize, bytes: usize) -> Result<(EncodedEvents, bool)> {
+        let Some(table) = self.table(name)? else { return Ok((Vec::new(), true)) };
+        let (mut page, mut length) = (Vec::new(), 0);
         for entry in table.range(from..)? {
-            let (sequence, bytes) = entry?;
-            events.push((sequence.value(), bytes.value().to_vec()));
+            if page.len() >= events_max || length >= bytes {
+                return Ok((page, false));
+            }
+            let (sequence, event) = entry?;
+            length += event.value().len();
+            page.push((sequence.value(), event.value().to_vec()));
         }
-        Ok(events)
+        Ok((page, true))
+    }
+
+    /// The number of the last event of a journal; 0 where there is none.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn last(&self, name: &str) -> Result<u64> {
+        let Some(table) = self.table(name)? else { return Ok(0) };
+        Ok(table.last()?.map_or(0, |(sequence, _)| sequence.value()))
+    }
+
+    fn table(&self, name: &str) -> Result<Option<ReadOnlyTable<u64, &'static [u8]>>> {
+        let definition: TableDefinition<u64, &[u8]> = TableDefinition::new(name);
+        match self.database.begin_read()?.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error).context("opening a journal"),
+        }
     }
 
     /// Writes encoded events as they came from another node (a planned move), all or none.

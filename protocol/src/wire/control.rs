@@ -109,7 +109,7 @@ pub enum ControlRequest {
     Site(Box<SiteReport>),
     /// From a station: which frames of this pack do you hold? (A successor collects before it leases.)
     Holdings(PackId),
-    /// A planned move: the new station asks the old one for its journal from this event on (R4).
+    /// A planned move: the new station asks the old one for its site's journal from this event on (R4).
     Handover {
         /// The first event wanted.
         from: u64,
@@ -137,6 +137,11 @@ pub enum ControlRequest {
     LineRate(Option<u64>),
     /// From a station: what did you receive and send of this pack? Answered by [`ControlAnswer::Account`] (R126).
     Account(PackId),
+    /// As [`ControlRequest::Handover`], for the crossing desk's journal: what was decided to cross the line goes on (R70).
+    HandoverCrossings {
+        /// The first event wanted.
+        from: u64,
+    },
 }
 
 /// How far a pack is brought to the members of a site ahead of the sessions that need it.
