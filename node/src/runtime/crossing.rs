@@ -1,7 +1,7 @@
 //! The crossing desk at work: documents and wishes in, which encoding of an update crosses the line out (R70, R73).
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use anyhow::Result;
@@ -12,9 +12,10 @@ use branchline_protocol::{
 use branchline_station_role::station::crossings::{
     CrossingDesk, CrossingInput, CrossingNews, CrossingOutput, CrossingSetup, PatchFrom, UpdateOffer,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{
+    answers::Answers,
     clock::Clock,
     handover::CROSSINGS_JOURNAL,
     notices::{Cause, Notices},
@@ -35,23 +36,39 @@ pub enum Wish {
     Withheld,
 }
 
-type Answers = Arc<Mutex<BTreeMap<(NodeId, PackId), Vec<oneshot::Sender<Wish>>>>>;
+/// Where packs are that patches start from.
+pub trait Bases: Clone + Send + Sync + 'static {
+    /// Whether this node has all of a pack of this image.
+    fn is_here(&self, base: ImageId) -> bool;
+    /// Whether a member that is connected has all of this pack.
+    fn is_held_by_a_member(&self, base: PackId) -> impl Future<Output = bool> + Send;
+}
 
-/// Says what crosses the line as long as it is held.
+impl Bases for Packs {
+    fn is_here(&self, base: ImageId) -> bool {
+        self.complete_pack_of(base).is_some()
+    }
+
+    async fn is_held_by_a_member(&self, base: PackId) -> bool {
+        Packs::is_held_by_a_member(self, base).await
+    }
+}
+
+/// Says what crosses the line until it is ended, or as long as it is held.
 #[derive(Clone)]
 pub struct Crossings {
     handle: PumpHandle<CrossingDesk>,
-    answers: Answers,
+    answers: Answers<Wish>,
     documents: Documents,
     /// Held while the desk is told of a change, so that no wish overtakes it.
     changes: Arc<tokio::sync::Mutex<watch::Receiver<u64>>>,
-    _tasks: Arc<Tasks>,
+    tasks: Arc<Tasks>,
 }
 
-struct CrossingEffects {
+struct CrossingEffects<B> {
     handle: PumpHandle<CrossingDesk>,
-    answers: Answers,
-    packs: Packs,
+    answers: Answers<Wish>,
+    bases: B,
     notices: Notices,
 }
 
@@ -59,17 +76,17 @@ impl Crossings {
     /// Recovers the desk and starts it.
     ///
     /// # Errors
-    /// The journal cannot be read.
+    /// The journal cannot be read, or a desk before this one still writes it.
     pub fn start(
         documents: &Documents,
-        packs: Packs,
+        bases: impl Bases,
         notices: Notices,
         journals: &JournalStore,
         clock: Clock,
     ) -> Result<Self> {
         let (handle, inputs) = pump::channel::<CrossingDesk>();
-        let answers = Answers::default();
-        let effects = CrossingEffects { handle: handle.clone(), answers: Arc::clone(&answers), packs, notices };
+        let answers = Answers::new();
+        let effects = CrossingEffects { handle: handle.clone(), answers: answers.clone(), bases, notices };
         let pump = Pump::recover(journals, CROSSINGS_JOURNAL, CrossingSetup, clock, inputs, effects)?;
         let runs = tokio::spawn(async move {
             if let Err(error) = pump.run().await {
@@ -83,14 +100,13 @@ impl Crossings {
         let changes = Arc::new(tokio::sync::Mutex::new(changes));
         let follows = tokio::spawn(follow_documents(documents.clone(), Arc::clone(&changes), handle.clone()));
         let tasks = Arc::new(Tasks::new([runs.abort_handle(), follows.abort_handle()]));
-        Ok(Self { handle, answers, documents: documents.clone(), changes, _tasks: tasks })
+        Ok(Self { handle, answers, documents: documents.clone(), changes, tasks })
     }
 
     /// A wish for a lease or its renewal; resolves when the desk has decided and the decision is durable.
     pub async fn wish(&self, node: NodeId, pack: PackId) -> Wish {
         tell_of_documents(&self.documents, &self.changes, &self.handle).await;
-        let (answer, receiver) = oneshot::channel();
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((node, pack)).or_default().push(answer);
+        let receiver = self.answers.wait(node, pack);
         self.handle.input(CrossingInput::Wish { node, pack }).await;
         receiver.await.unwrap_or(Wish::Withheld)
     }
@@ -104,6 +120,13 @@ impl Crossings {
     /// The station has this patch and could not make the pack from it.
     pub async fn station_failed(&self, pack: PackId, patch: PackId) {
         self.handle.input(CrossingInput::StationFailed { pack, patch }).await;
+    }
+
+    /// Ends the desk, whoever still asks it: once this resolves its journal is durable and written no more.
+    pub async fn end(&self) {
+        self.answers.end();
+        self.handle.end().await;
+        self.tasks.abort();
     }
 }
 
@@ -167,7 +190,7 @@ fn updates_of(catalogue: &Catalogue, travel: UpdateTravel) -> BTreeMap<PackId, U
     updates
 }
 
-impl CrossingEffects {
+impl<B> CrossingEffects<B> {
     fn tell(&self, pack: PackId, news: CrossingNews) {
         let cause = Cause::Update(pack);
         let waits = match news {
@@ -193,30 +216,26 @@ impl CrossingEffects {
     }
 }
 
-impl Effects<CrossingDesk> for CrossingEffects {
+impl<B: Bases> Effects<CrossingDesk> for CrossingEffects<B> {
     fn perform(&mut self, output: CrossingOutput) {
         match output {
             CrossingOutput::LookHere { pack, bases } => {
-                let (handle, packs) = (self.handle.clone(), self.packs.clone());
+                let (handle, here) = (self.handle.clone(), self.bases.clone());
                 tokio::spawn(async move {
-                    let bases: BTreeSet<ImageId> =
-                        bases.into_iter().filter(|base| packs.complete_pack_of(*base).is_some()).collect();
+                    let bases: BTreeSet<ImageId> = bases.into_iter().filter(|base| here.is_here(*base)).collect();
                     handle.input(CrossingInput::Here { pack, bases }).await;
                 });
             }
             CrossingOutput::AskMembers { pack, base } => {
-                let (handle, packs) = (self.handle.clone(), self.packs.clone());
+                let (handle, bases) = (self.handle.clone(), self.bases.clone());
                 tokio::spawn(async move {
-                    let held = packs.is_held_by_a_member(base).await;
+                    let held = bases.is_held_by_a_member(base).await;
                     handle.input(CrossingInput::AtMembers { pack, base, held }).await;
                 });
             }
             CrossingOutput::Answer { node, pack, crosses, by_station } => {
                 let answer = if crosses { Wish::Crosses { by_station } } else { Wish::Withheld };
-                let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&(node, pack));
-                for waiting in waiting.unwrap_or_default() {
-                    let _ = waiting.send(answer);
-                }
+                self.answers.give(node, pack, &answer);
             }
             CrossingOutput::Tell { pack, news } => self.tell(pack, news),
         }
@@ -224,53 +243,5 @@ impl Effects<CrossingDesk> for CrossingEffects {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use branchline_protocol::{
-        catalogue::{Package, PackageDefinition, PatchOffer, Payload},
-        ids::Hash,
-    };
-
-    use super::*;
-
-    pub fn package(image: u8, pack: u8) -> Package {
-        let text = include_str!("../demo/packages/sample-agent.toml");
-        let payload = Payload {
-            image: ImageId(Hash([image; 32])),
-            pack: PackId(Hash([pack; 32])),
-            pack_bytes: 1,
-            raw_bytes: 1,
-            sha256: Hash([0; 32]),
-            file_name: "agent.tar".to_owned(),
-        };
-        Package { definition: PackageDefinition::from_toml(text).unwrap(), payload }
-    }
-
-    pub fn offer(base: u8, target: u8, pack: u8) -> PatchOffer {
-        PatchOffer {
-            base: ImageId(Hash([base; 32])),
-            target: ImageId(Hash([target; 32])),
-            pack: PackId(Hash([pack; 32])),
-            pack_bytes: u64::from(pack),
-            raw_bytes: 1,
-            original_bytes: 1,
-        }
-    }
-
-    #[test]
-    fn the_desk_hears_of_every_patch_to_a_pack_that_the_catalogue_names() {
-        let catalogue = Catalogue {
-            packages: vec![package(1, 11), package(2, 12), package(2, 13)],
-            // The last is for an image that no package has.
-            patches: vec![offer(1, 2, 21), offer(9, 2, 22), offer(1, 8, 23)],
-            version: 1,
-            expires_at: None,
-        };
-        let updates = updates_of(&catalogue, UpdateTravel::Patch);
-        let pack = |number: u8| PackId(Hash([number; 32]));
-        assert_eq!(updates.keys().copied().collect::<Vec<_>>(), [pack(12), pack(13)]);
-        let update = &updates[&pack(12)];
-        assert_eq!(update, &updates[&pack(13)]);
-        let patches: Vec<_> = update.patches.iter().map(|patch| (patch.patch, patch.base_pack)).collect();
-        assert_eq!(patches, [(pack(21), Some(pack(11))), (pack(22), None)]);
-    }
-}
+#[path = "crossing_tests.rs"]
+pub(super) mod tests;

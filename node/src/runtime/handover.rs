@@ -80,7 +80,7 @@ pub async fn fetch(node: &Node, former: NodeId) -> Result<()> {
 }
 
 /// Nothing is kept of a page in which this version cannot read an event: it could not read its journal afterwards.
-async fn fetch_one<E, F>(journals: &JournalStore, journal: &str, ask: impl Fn(u64) -> F) -> Result<()>
+async fn fetch_one<E, F>(journals: &JournalStore, journal: &'static str, ask: impl Fn(u64) -> F) -> Result<()>
 where
     E: DeserializeOwned,
     F: Future<Output = Result<Page>>,

@@ -1,8 +1,5 @@
 //! The station's lease desk at work: wishes in, signed leases out (R70).
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::Result;
 use branchline_protocol::{
@@ -13,28 +10,26 @@ use branchline_protocol::{
 };
 use branchline_station_role::station::leases::{DeskInput, DeskOutput, DeskSetup, LeaseDesk};
 use ed25519_dalek::SigningKey;
-use tokio::sync::oneshot;
 
 use super::{
+    answers::Answers,
     clock::Clock,
     packs::Packs,
     pump::{self, Effects, Pump, PumpHandle, Tasks},
 };
 use crate::{mesh::Mesh, store::journal::JournalStore};
 
-type Answers = Arc<Mutex<BTreeMap<(NodeId, PackId), Vec<oneshot::Sender<ControlAnswer>>>>>;
-
 /// Gives out leases as long as it is held.
 #[derive(Clone)]
 pub struct Leasing {
     handle: PumpHandle<LeaseDesk>,
-    answers: Answers,
-    _tasks: Arc<Tasks>,
+    answers: Answers<ControlAnswer>,
+    tasks: Arc<Tasks>,
 }
 
 struct LeaseEffects {
     handle: PumpHandle<LeaseDesk>,
-    answers: Answers,
+    answers: Answers<ControlAnswer>,
     key: SigningKey,
     own: NodeId,
     mesh: Mesh,
@@ -62,10 +57,10 @@ impl Leasing {
             took_over: !charter.former_stations.is_empty(),
         };
         let (handle, inputs) = pump::channel::<LeaseDesk>();
-        let answers = Answers::default();
+        let answers = Answers::new();
         let effects = LeaseEffects {
             handle: handle.clone(),
-            answers: Arc::clone(&answers),
+            answers: answers.clone(),
             key,
             own: charter.station.node,
             mesh: mesh.clone(),
@@ -80,7 +75,7 @@ impl Leasing {
         });
         let follows = tokio::spawn(follow_members(mesh, handle.clone()));
         let tasks = Arc::new(Tasks::new([runs.abort_handle(), follows.abort_handle()]));
-        Ok(Self { handle, answers, _tasks: tasks })
+        Ok(Self { handle, answers, tasks })
     }
 
     /// The station fetches this pack itself.
@@ -95,10 +90,16 @@ impl Leasing {
 
     /// A wish for a lease or its renewal; resolves when the desk has decided and the decision is durable.
     pub async fn ask(&self, node: NodeId, pack: PackId, held: u32) -> ControlAnswer {
-        let (answer, receiver) = oneshot::channel();
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((node, pack)).or_default().push(answer);
+        let receiver = self.answers.wait(node, pack);
         self.handle.input(DeskInput::Ask { node, pack, held }).await;
         receiver.await.unwrap_or_else(|_| ControlAnswer::Refused(Refusal::new(RefusalKind::Busy, "no lease now")))
+    }
+
+    /// Ends the desk, whoever still asks it: once this resolves its journal is durable and written no more.
+    pub async fn end(&self) {
+        self.answers.end();
+        self.handle.end().await;
+        self.tasks.abort();
     }
 }
 
@@ -119,13 +120,6 @@ async fn follow_members(mesh: Mesh, handle: PumpHandle<LeaseDesk>) {
 }
 
 impl LeaseEffects {
-    fn answer(&self, node: NodeId, pack: PackId, answer: &ControlAnswer) {
-        let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&(node, pack));
-        for waiting in waiting.unwrap_or_default() {
-            let _ = waiting.send(answer.clone());
-        }
-    }
-
     fn collect(&self, pack: PackId, nodes: Vec<NodeId>) {
         for node in nodes {
             let (mesh, handle, packs, own) = (self.mesh.clone(), self.handle.clone(), self.packs.clone(), self.own);
@@ -151,11 +145,11 @@ impl Effects<LeaseDesk> for LeaseEffects {
             DeskOutput::Grant { lease, held } => {
                 let (node, pack) = (lease.holder, lease.pack);
                 let lease = Signed::sign(&lease, &self.key);
-                self.answer(node, pack, &ControlAnswer::Lease { lease, held });
+                self.answers.give(node, pack, &ControlAnswer::Lease { lease, held });
             }
             DeskOutput::Deny { node, pack, inlet } => {
                 let reason = format!("{inlet} brings pack {pack} into the site; ask its neighbours for frames");
-                self.answer(node, pack, &ControlAnswer::Refused(Refusal::new(RefusalKind::Busy, reason)));
+                self.answers.give(node, pack, &ControlAnswer::Refused(Refusal::new(RefusalKind::Busy, reason)));
             }
             DeskOutput::Revoke { node, pack } => {
                 if node == self.own {

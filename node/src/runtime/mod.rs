@@ -11,11 +11,13 @@
 //! | `stationing`, `handover` | taking and leaving the station role, and what a planned move carries over |
 //! | `host`, `station`, `headquarters` | what each role's machine wants done |
 //! | `surveys`, `selecting`, `packs`, `leasing`, `crossing`, `probe` | the work itself |
+//! | `answers` | who waits for what a desk says |
 //! | `staging` | packs ahead of the sessions that need them |
 //! | `bandwidth`, `line` | the rates in force, and the inlet's use of the line |
 //! | `accounting` | who sent what to whom, gathered over a site |
 //! | `control`, `commands` | what commands may ask |
 mod accounting;
+mod answers;
 mod bandwidth;
 mod clock;
 mod commands;

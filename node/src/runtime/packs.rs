@@ -378,9 +378,13 @@ impl Packs {
         }
     }
 
-    /// Gives out no more leases.
-    pub fn stop_leasing(&self) {
-        *self.desks.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Gives out no more leases. Once this resolves the desks' journals are durable, and are written no more.
+    pub async fn stop_leasing(&self) {
+        let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Desks { crossings, leasing }) = desks {
+            crossings.end().await;
+            leasing.end().await;
+        }
     }
 
     fn desks(&self) -> Option<Desks> {

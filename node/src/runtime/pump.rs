@@ -13,6 +13,8 @@ use crate::store::journal::{JournalStore, JournalWriter};
 
 /// Inputs that may wait for one machine; senders wait beyond it.
 const INPUTS_MAX: usize = 4096;
+/// Why a machine says nothing any more.
+const ENDED: &str = "this role of the node has ended, or the node is shutting down";
 
 /// Carries out what a machine wants. It must not block: longer work is spawned and comes back as an input.
 pub trait Effects<M: Machine>: Send + 'static {
@@ -28,6 +30,7 @@ type Query<M> = Box<dyn FnOnce(&M) + Send>;
 enum Message<M: Machine> {
     Input(M::Input),
     Query(Query<M>),
+    End(oneshot::Sender<()>),
 }
 
 /// The way into a pump; cheap to clone.
@@ -45,7 +48,7 @@ impl<M: Machine + 'static> PumpHandle<M>
 where
     M::Input: Send,
 {
-    /// Hands an input to the machine; waits where many are waiting. An ended pump swallows it: the process is ending.
+    /// Hands an input to the machine; waits where many are waiting. An ended pump swallows it.
     pub async fn input(&self, input: M::Input) {
         let _ = self.sender.send(Message::Input(input)).await;
     }
@@ -59,8 +62,18 @@ where
         let query: Query<M> = Box::new(move |machine| {
             let _ = sender.send(look(machine));
         });
-        self.sender.send(Message::Query(query)).await.ok().context("this node is shutting down")?;
-        receiver.await.context("this node is shutting down")
+        self.sender.send(Message::Query(query)).await.ok().context(ENDED)?;
+        receiver.await.context(ENDED)
+    }
+
+    /// Ends the pump after everything that was handed to it before. Once this resolves the machine's journal is durable,
+    /// and nobody writes to it any more, whoever still holds a handle: the next machine of this node may open it.
+    pub async fn end(&self) {
+        let (done, ended) = oneshot::channel();
+        // A pump that is gone already drops the message, or never gets it.
+        if self.sender.send(Message::End(done)).await.is_ok() {
+            let _ = ended.await;
+        }
     }
 }
 
@@ -73,11 +86,16 @@ impl Tasks {
     pub fn new(tasks: impl IntoIterator<Item = AbortHandle>) -> Self {
         Self(tasks.into_iter().collect())
     }
+
+    /// Ends them now.
+    pub fn abort(&self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.abort();
     }
 }
 
@@ -114,7 +132,7 @@ where
     /// Recovers the machine from its journal.
     ///
     /// # Errors
-    /// The journal cannot be read.
+    /// The journal cannot be read, or another pump still writes it.
     pub fn recover(
         store: &JournalStore,
         name: &'static str,
@@ -123,10 +141,10 @@ where
         inputs: PumpInputs<M>,
         effects: E,
     ) -> Result<Self> {
+        // First the writer: from here on nobody else adds to what is read.
+        let writer = store.writer(name)?;
         let records: Vec<Record<M::Event>> = store.read(name)?;
-        let last = records.last().map_or(Sequence(0), |record| record.sequence);
         let machine = M::recover(setup, clock.now(), records);
-        let writer = store.writer(name, last)?;
         let durable = writer.durable();
         Ok(Self { machine, writer, durable, waiting: VecDeque::new(), effects, clock, receiver: inputs.receiver })
     }
@@ -136,7 +154,7 @@ where
         &self.machine
     }
 
-    /// Runs until every handle is gone.
+    /// Runs until every handle is gone, or one of them ends it.
     ///
     /// # Errors
     /// The journal's thread has ended.
@@ -154,7 +172,14 @@ where
             tokio::select! {
                 message = self.receiver.recv() => match message {
                     None => return Ok(()),
-                    Some(message) => self.take(message),
+                    Some(Message::End(done)) => {
+                        self.end().await;
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                    Some(Message::Query(query)) => query(&self.machine),
+                    Some(Message::Input(input)) => self.take(input),
                 },
                 () = sleep => self.machine.handle_timeout(self.clock.now()),
                 changed = self.durable.changed() => changed.context("the journal's thread has ended")?,
@@ -162,16 +187,19 @@ where
         }
     }
 
-    fn take(&mut self, message: Message<M>) {
-        match message {
-            Message::Query(query) => query(&self.machine),
-            Message::Input(input) => {
-                self.machine.handle(self.clock.now(), input);
-                if cfg!(debug_assertions) {
-                    self.machine.check_invariants();
-                }
-            }
+    fn take(&mut self, input: M::Input) {
+        self.machine.handle(self.clock.now(), input);
+        if cfg!(debug_assertions) {
+            self.machine.check_invariants();
         }
+    }
+
+    /// Waits until all that was journaled is durable and the journal's thread has ended, and lets go what waited for that.
+    async fn end(&mut self) {
+        self.writer.close();
+        while self.durable.changed().await.is_ok() {}
+        let durable = *self.durable.borrow();
+        self.perform(durable);
     }
 
     async fn drain(&mut self) -> Result<()> {
@@ -182,11 +210,15 @@ where
             self.waiting.push_back(output);
         }
         let durable = *self.durable.borrow_and_update();
+        self.perform(durable);
+        Ok(())
+    }
+
+    fn perform(&mut self, durable: Sequence) {
         while self.waiting.front().is_some_and(|output| output.after <= durable) {
             if let Some(output) = self.waiting.pop_front() {
                 self.effects.perform(output.output);
             }
         }
-        Ok(())
     }
 }

@@ -83,11 +83,11 @@ async fn stand_down(node: &Node, station: &StationContext) {
     let reason = "a newer charter designates another station".to_owned();
     tracing::info!("{reason}; this node stands down");
     station.handle.input(SiteInput::Station(StationInput::StandDown { reason })).await;
-    // A question after the input: once it is answered, everything before it has been handed to the journal.
-    let _ = station.handle.query(|_| ()).await;
+    station.handle.end().await;
     station.stand_down();
+    node.packs.stop_leasing().await;
+    // The journals are whole from here on, so the next station may have them.
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    node.packs.stop_leasing();
 }
 
 async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
@@ -108,6 +108,8 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     // Before it acts: a list that the machine makes must follow this one.
     take_over_revocations(node, &charter.site, &pump.machine().station().state().revoked)?;
     let begins = open_door(node, charter).await?;
+    // The last thing that can fail: a site's machine that runs is not started again.
+    node.packs.start_leasing(authority, &node.journals)?;
     tokio::spawn(take_begins(Arc::clone(&context), begins));
     tokio::spawn(async move {
         if let Err(error) = pump.run().await {
@@ -116,7 +118,6 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
         }
     });
     handle.input(SiteInput::Address(AddressInput::ReadNow)).await;
-    node.packs.start_leasing(authority, &node.journals)?;
     *node.station.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&context));
     tokio::spawn(links::watch(Arc::clone(node), context));
     Ok(())

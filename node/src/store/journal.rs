@@ -1,7 +1,12 @@
 //! The journals of the machines: one redb table each, written in groups by a thread of its own.
-use std::{path::Path, sync::Arc, thread};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use branchline_protocol::{
     machine::{Record, Sequence},
     wire::codec,
@@ -22,6 +27,8 @@ pub type EncodedEvents = Vec<(u64, Vec<u8>)>;
 #[derive(Clone)]
 pub struct JournalStore {
     database: Arc<Database>,
+    /// The journals that somebody writes now.
+    written: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl JournalStore {
@@ -33,7 +40,7 @@ impl JournalStore {
         let database = Database::create(path).with_context(|| {
             format!("opening the journal {} (is another `branchline run` using this home directory?)", path.display())
         })?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), written: Arc::default() })
     }
 
     /// Reads all events of one journal, oldest first.
@@ -90,30 +97,56 @@ impl JournalStore {
     /// Writes encoded events as they came from another node (a planned move), all or none.
     ///
     /// # Errors
-    /// The disk fails.
-    pub fn import(&self, name: &str, events: &[(u64, Vec<u8>)]) -> Result<()> {
+    /// The disk fails, or somebody writes this journal.
+    pub fn import(&self, name: &'static str, events: &[(u64, Vec<u8>)]) -> Result<()> {
+        let _sole = self.sole_writer(name)?;
         append(&self.database, name, events)
     }
 
-    /// Starts the thread that writes one journal.
+    /// Starts the thread that writes one journal, after its last event.
     ///
     /// # Errors
-    /// The thread cannot be started.
-    pub fn writer(&self, name: &'static str, durable: Sequence) -> Result<JournalWriter> {
+    /// The thread cannot be started, the disk fails, or another thread still writes this journal.
+    pub fn writer(&self, name: &'static str) -> Result<JournalWriter> {
+        let sole = self.sole_writer(name)?;
         let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
-        let (durable_sender, durable) = watch::channel(durable);
+        let (durable_sender, durable) = watch::channel(Sequence(self.last(name)?));
         let database = Arc::clone(&self.database);
         thread::Builder::new()
             .name(format!("journal {name}"))
-            .spawn(move || write_groups(&database, name, receiver, &durable_sender))
+            .spawn(move || {
+                write_groups(&database, name, receiver, &durable_sender);
+                // Before the sender goes: whoever sees that the thread has ended may write.
+                drop(sole);
+            })
             .context("starting the journal's thread")?;
-        Ok(JournalWriter { sender, durable })
+        Ok(JournalWriter { sender: Some(sender), durable })
+    }
+
+    /// Two machines on one journal would write over each other's events.
+    fn sole_writer(&self, name: &'static str) -> Result<SoleWriter> {
+        let new = self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        ensure!(new, "the journal \"{name}\" is still being written by the machine before");
+        Ok(SoleWriter { written: Arc::clone(&self.written), name })
+    }
+}
+
+/// Nobody else writes this journal as long as it is held.
+struct SoleWriter {
+    written: Arc<Mutex<BTreeSet<&'static str>>>,
+    name: &'static str,
+}
+
+impl Drop for SoleWriter {
+    fn drop(&mut self) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
     }
 }
 
 /// The sending half of a journal's thread.
 pub struct JournalWriter {
-    sender: mpsc::Sender<(u64, Vec<u8>)>,
+    /// `None` once it is closed.
+    sender: Option<mpsc::Sender<(u64, Vec<u8>)>>,
     durable: watch::Receiver<Sequence>,
 }
 
@@ -124,7 +157,13 @@ impl JournalWriter {
     /// The event is too large, or the journal's thread has ended.
     pub async fn append<E: Serialize>(&self, record: &Record<E>) -> Result<()> {
         let bytes = codec::encode(&record.event, EVENT_BYTES_MAX)?;
-        self.sender.send((record.sequence.0, bytes)).await.ok().context("the journal's thread has ended")
+        let sender = self.sender.as_ref().context("the journal is closed")?;
+        sender.send((record.sequence.0, bytes)).await.ok().context("the journal's thread has ended")
+    }
+
+    /// Lets the thread end once everything is written; that is when the sender of [`Self::durable`] is gone.
+    pub fn close(&mut self) {
+        self.sender = None;
     }
 
     /// Tells up to which event the journal is durable.
@@ -180,7 +219,7 @@ mod tests {
         let path = directory.path().join("journal.redb");
         {
             let store = JournalStore::open(&path).unwrap();
-            let writer = store.writer("station", Sequence(0)).unwrap();
+            let writer = store.writer("station").unwrap();
             for number in 1..=100u64 {
                 writer.append(&Record { sequence: Sequence(number), event: format!("event {number}") }).await.unwrap();
             }
