@@ -62,6 +62,7 @@ pub struct Crossings {
     documents: Documents,
     /// Held while the desk is told of a change, so that no wish overtakes it.
     changes: Arc<tokio::sync::Mutex<watch::Receiver<u64>>>,
+    notices: Notices,
     tasks: Arc<Tasks>,
 }
 
@@ -86,7 +87,8 @@ impl Crossings {
     ) -> Result<Self> {
         let (handle, inputs) = pump::channel::<CrossingDesk>();
         let answers = Answers::new();
-        let effects = CrossingEffects { handle: handle.clone(), answers: answers.clone(), bases, notices };
+        let effects =
+            CrossingEffects { handle: handle.clone(), answers: answers.clone(), bases, notices: notices.clone() };
         let pump = Pump::recover(journals, CROSSINGS_JOURNAL, CrossingSetup, clock, inputs, effects)?;
         let runs = tokio::spawn(async move {
             if let Err(error) = pump.run().await {
@@ -100,7 +102,7 @@ impl Crossings {
         let changes = Arc::new(tokio::sync::Mutex::new(changes));
         let follows = tokio::spawn(follow_documents(documents.clone(), Arc::clone(&changes), handle.clone()));
         let tasks = Arc::new(Tasks::new([runs.abort_handle(), follows.abort_handle()]));
-        Ok(Self { handle, answers, documents: documents.clone(), changes, tasks })
+        Ok(Self { handle, answers, documents: documents.clone(), changes, notices, tasks })
     }
 
     /// A wish for a lease or its renewal; resolves when the desk has decided and the decision is durable.
@@ -122,11 +124,14 @@ impl Crossings {
         self.handle.input(CrossingInput::StationFailed { pack, patch }).await;
     }
 
-    /// Ends the desk, whoever still asks it: once this resolves its journal is durable and written no more.
+    /// Ends the desk, whoever still asks it, and takes back what it said of updates that wait: once this resolves its journal
+    /// is durable and written no more.
     pub async fn end(&self) {
         self.answers.end();
         self.handle.end().await;
         self.tasks.abort();
+        // What the next station sees it says itself.
+        self.notices.over_where(|cause| matches!(cause, Cause::Update(_)));
     }
 }
 

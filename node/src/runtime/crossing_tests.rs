@@ -148,6 +148,20 @@ async fn a_desk_that_has_ended_writes_nothing_beside_the_next_one_whoever_still_
 }
 
 #[tokio::test]
+async fn what_a_desk_said_of_an_update_that_waits_is_over_when_the_role_ends() {
+    let station = Station::new();
+    let desk = station.start(false, UpdateTravel::PatchOnly).await;
+    let (handle, answers, notices) = (desk.handle.clone(), desk.answers.clone(), station.notices.clone());
+    let effects = CrossingEffects { handle, answers, bases: Store { has_all: false }, notices };
+    effects.tell(UPDATE, CrossingNews::NoBase);
+    station.notices.add_of(Cause::Router, "the router does not answer".to_owned());
+    let is_over = || station.notices.list().iter().map(|text| text.ends_with("(this is over)")).collect::<Vec<_>>();
+    assert_eq!(is_over(), [false, false]);
+    desk.end().await;
+    assert_eq!(is_over(), [true, false], "{:?}", station.notices.list());
+}
+
+#[tokio::test]
 async fn what_a_desk_decided_is_durable_once_it_has_ended() {
     let station = Station::new();
     for sequence in 1..20 {

@@ -100,6 +100,11 @@ impl Notices {
         self.end(self.clock.now().monotonic, cause);
     }
 
+    /// All causes of this kind are gone.
+    pub fn over_where(&self, is_gone: impl Fn(Cause) -> bool) {
+        self.end_where(self.clock.now().monotonic, is_gone);
+    }
+
     /// All of them, newest last.
     pub fn list(&self) -> Vec<String> {
         self.look(self.clock.now().monotonic)
@@ -128,8 +133,12 @@ impl Notices {
     }
 
     fn end(&self, now: Monotonic, cause: Cause) {
+        self.end_where(now, |other| other == cause);
+    }
+
+    fn end_where(&self, now: Monotonic, is_gone: impl Fn(Cause) -> bool) {
         self.kept(now, |kept| {
-            for notice in kept.iter_mut().filter(|notice| notice.cause == cause && notice.over_at.is_none()) {
+            for notice in kept.iter_mut().filter(|notice| is_gone(notice.cause) && notice.over_at.is_none()) {
                 notice.over_at = Some(now);
             }
         });

@@ -14,6 +14,8 @@ use branchline_protocol::{
 
 use super::{
     super::leases::RETURN_FOR,
+    update::{Progress, Update},
+    waits::Unmet,
     words::{
         Crossing, CrossingEvent, CrossingInput, CrossingNews, CrossingOutput, CrossingSetup, PatchFrom, UpdateOffer,
     },
@@ -25,33 +27,6 @@ pub const PATCH_PATIENCE: Duration = Duration::from_secs(600);
 const ANSWER_FOR: Duration = Duration::from_secs(12);
 /// How long after a search in vain a wish leads to another one: a member that has a base may have come.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// How far the search for a base is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    /// Nobody has wanted it yet.
-    Open,
-    /// The station's own store is asked.
-    Looking { until: Monotonic },
-    /// The members are asked for the base of the patch at this place; `None`: not before the members had time to come.
-    Asking { index: usize, until: Option<Monotonic> },
-    /// Decided. In `patch`, the whole pack must wait until then.
-    Decided { crossing: Crossing, until: Monotonic },
-    /// Nothing crosses; from then on a wish leads to another search.
-    Nothing { again_at: Monotonic },
-}
-
-#[derive(Clone, Debug)]
-struct Update {
-    travel: UpdateTravel,
-    /// The shortest first.
-    patches: Vec<PatchFrom>,
-    progress: Progress,
-    /// The station keeps the pack.
-    kept: bool,
-    /// People were told that nothing moves.
-    told: bool,
-}
 
 /// A journaled decision, and what it follows from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +99,7 @@ impl CrossingDesk {
             }
             let known = before.remove(&pack);
             let kept = known.as_ref().is_some_and(|known| known.kept);
+            let unmet = known.as_ref().and_then(|known| known.unmet);
             let named = identities(&patches);
             let (progress, told) = match known {
                 Some(known) if known.travel == travel && identities(&known.patches) == named => {
@@ -137,7 +113,7 @@ impl CrossingDesk {
             for patch in named {
                 self.made_by.entry(patch).or_default().push(pack);
             }
-            self.updates.insert(pack, Update { travel, patches, progress, kept, told });
+            self.updates.insert(pack, Update { travel, patches, progress, kept, unmet, told });
         }
         for (pack, gone) in before {
             self.end_news(pack, gone.told);
@@ -168,11 +144,28 @@ impl CrossingDesk {
         }
     }
 
-    fn wish(&mut self, now: Monotonic, node: NodeId, asked: PackId) {
-        let targets = match self.updates.contains_key(&asked) {
+    /// The updates of which this is an encoding.
+    fn targets(&self, asked: PackId) -> Vec<PackId> {
+        match self.updates.contains_key(&asked) {
             true => vec![asked],
             false => self.made_by.get(&asked).cloned().unwrap_or_default(),
-        };
+        }
+    }
+
+    /// A wish that has just come; [`Self::wish`] looks at it again after each change until it is answered.
+    fn new_wish(&mut self, now: Monotonic, node: NodeId, asked: PackId) {
+        let targets = self.targets(asked);
+        for target in &targets {
+            if let Some(update) = self.updates.get_mut(target).filter(|update| update.leaves_unmet(*target, asked)) {
+                update.unmet = Some(Unmet::another(update.unmet, now, node));
+            }
+        }
+        self.wish(now, node, asked);
+        targets.into_iter().for_each(|target| self.tell_if_somebody_waits(now, target));
+    }
+
+    fn wish(&mut self, now: Monotonic, node: NodeId, asked: PackId) {
+        let targets = self.targets(asked);
         let answer = |crosses, by_station| CrossingOutput::Answer { node, pack: asked, crosses, by_station };
         if targets.is_empty() {
             return self.say(answer(true, false));
@@ -212,7 +205,6 @@ impl CrossingDesk {
                 Verdict::Crosses { by_station }
             }
             Progress::Decided { crossing: Crossing::Patch { .. }, until } if asked == target && *until <= now => {
-                *until = now.after(PATCH_PATIENCE);
                 self.lose_patience(now, target)
             }
             Progress::Decided { .. } => Verdict::Withheld,
@@ -225,10 +217,8 @@ impl CrossingDesk {
     }
 
     fn lose_patience(&mut self, now: Monotonic, target: PackId) -> Verdict {
-        let Some(update) = self.updates.get_mut(&target) else { return Verdict::Withheld };
-        if update.travel == UpdateTravel::PatchOnly {
-            update.told = true;
-            self.say(CrossingOutput::Tell { pack: target, news: CrossingNews::Stuck });
+        let may = |update: &Update| update.travel != UpdateTravel::PatchOnly && update.somebody_waits(now);
+        if !self.updates.get(&target).is_some_and(may) {
             return Verdict::Withheld;
         }
         self.decide(now, target, Crossing::Whole);
@@ -294,10 +284,27 @@ impl CrossingDesk {
             return self.decide(now, pack, Crossing::Whole);
         }
         update.progress = Progress::Nothing { again_at: now.after(LOOK_AGAIN) };
-        if !std::mem::replace(&mut update.told, true) {
-            self.say(CrossingOutput::Tell { pack, news: CrossingNews::NoBase });
-        }
+        self.tell_if_somebody_waits(now, pack);
         self.answer_waiting(now, pack);
+    }
+
+    fn tell_if_somebody_waits(&mut self, now: Monotonic, pack: PackId) {
+        let Some(update) = self.updates.get_mut(&pack) else { return };
+        let Some(news) = update.difficulty(now).filter(|_| !update.told && update.somebody_waits(now)) else { return };
+        update.told = true;
+        self.say(CrossingOutput::Tell { pack, news });
+    }
+
+    /// Nobody waits any more where no wish has come for long.
+    fn mind_silence(&mut self, now: Monotonic) {
+        let mut silent = Vec::new();
+        for (pack, update) in &mut self.updates {
+            if update.silent_at().is_some_and(|at| at <= now) {
+                (update.told, update.unmet) = (false, None);
+                silent.push(*pack);
+            }
+        }
+        silent.into_iter().for_each(|pack| self.end_news(pack, true));
     }
 
     fn station_failed(&mut self, now: Monotonic, pack: PackId, patch: PackId) {
@@ -354,6 +361,7 @@ impl CrossingDesk {
         for (pack, index) in due {
             self.ask_from(now, pack, index);
         }
+        self.mind_silence(now);
     }
 }
 
@@ -377,11 +385,12 @@ impl Machine for CrossingDesk {
                     self.look(now, pack);
                 }
             }
-            CrossingInput::Wish { node, pack } => self.wish(now, node, pack),
+            CrossingInput::Wish { node, pack } => self.new_wish(now, node, pack),
             CrossingInput::Here { pack, bases } => self.here(now, pack, &bases),
             CrossingInput::AtMembers { pack, base, held } => self.at_members(now, pack, base, held),
             CrossingInput::StationFailed { pack, patch } => self.station_failed(now, pack, patch),
         }
+        self.mind_silence(now);
     }
 
     fn handle_timeout(&mut self, now: Now) {
@@ -402,7 +411,9 @@ impl Machine for CrossingDesk {
             }
             _ => None,
         });
-        deadlines.fold(None, Deadline::earlier)
+        let silent = self.updates.values().filter_map(Update::silent_at);
+        let silent = silent.map(|at| Some(Deadline { at, reason: "nobody waits for an update any more" }));
+        deadlines.chain(silent).fold(None, Deadline::earlier)
     }
 
     fn check_invariants(&self) {
@@ -412,6 +423,7 @@ impl Machine for CrossingDesk {
         let wishes: usize = self.waiting.values().map(BTreeSet::len).sum();
         assert!(wishes <= CROSSING_WISHES_MAX, "wishes that wait at the crossing desk");
         for (pack, update) in &self.updates {
+            assert!(update.unmet.is_some() || !update.told, "people were told of {pack}, for which nobody wished");
             let decided = match update.progress {
                 Progress::Decided { crossing, .. } => Some(crossing),
                 Progress::Nothing { .. } => {

@@ -13,17 +13,23 @@
 //! | asking | a member holds that base | patch: the one from it |
 //! | asking | nobody does, or no answer for twelve seconds | asking for the next one's base |
 //! | asking | that was the last; policy `patch` | whole |
-//! | asking | that was the last; policy `patch_only` | nothing, and people are told |
+//! | asking | that was the last; policy `patch_only` | nothing |
 //! | patch | a wish for that patch | patch, and patience begins anew |
-//! | patch | a wish for the pack, ten minutes after the last for the patch; policy `patch` | whole |
-//! | patch | the same; policy `patch_only` | patch, and people are told |
+//! | patch | somebody waits for the pack, ten minutes after the last wish for the patch; policy `patch` | whole |
 //! | patch | the station has that patch and could not make the pack of it; policy `patch` | whole |
 //! | nothing | a wish, a minute after the last question | looking |
 //! | any | a catalogue with other patches to the pack, or a policy with another `updates` | open |
 //!
 //! A wish is granted in `whole` for the pack alone, in `patch` for that one patch alone, in `nothing` for none; in the
 //! other states it waits. A document that changes neither the patches nor `updates` changes no decision.
+//!
+//! Somebody waits whose wishes have come to nothing for ten seconds: not a newcomer that has not met its neighbours yet,
+//! which may all have the pack. Under `patch_only` people are told where somebody waits in `nothing`, or in `patch` ten
+//! minutes after the last wish for that. It is over once something crosses, another document comes, or no wish has come
+//! for a minute.
 mod machine;
+mod update;
+mod waits;
 mod words;
 
 pub use machine::{CrossingDesk, PATCH_PATIENCE};

@@ -12,6 +12,7 @@ use branchline_protocol::{
 use super::*;
 
 mod properties;
+mod waits;
 
 const STATION: NodeId = NodeId([1; 32]);
 const HOST: NodeId = NodeId([2; 32]);
@@ -102,6 +103,14 @@ impl Desk {
     fn timeout(&mut self, seconds: u64) -> Vec<CrossingOutput> {
         self.desk.handle_timeout(Now::from_seconds(seconds));
         self.outputs()
+    }
+
+    /// A node wishes for the whole pack again and again for ten seconds; what the last wish leads to.
+    fn waits(&mut self, until: u64, node: NodeId) -> Vec<CrossingOutput> {
+        for seconds in [until - 10, until - 8, until - 6, until - 4, until - 2] {
+            assert_eq!(self.wish(seconds, node, WHOLE), [no(node, WHOLE)], "at second {seconds}");
+        }
+        self.wish(until, node, WHOLE)
     }
 
     /// A desk that has decided for the shorter patch, of which a member has the base, at second ten.
@@ -218,13 +227,14 @@ fn where_nobody_has_a_base_the_whole_pack_crosses_or_nothing_and_people_are_told
     let mut desk = Desk::new(UpdateTravel::PatchOnly, vec![patch(SHORT, BASE_OF_SHORT)]);
     desk.wish(10, HOST, WHOLE);
     desk.here(10, &[]);
-    assert_eq!(desk.at_members(10, BASE_OF_SHORT, false), [tell(CrossingNews::NoBase), no(HOST, WHOLE)]);
+    assert_eq!(desk.at_members(10, BASE_OF_SHORT, false), [no(HOST, WHOLE)]);
     assert_eq!(desk.journal, [], "nothing was decided");
-    assert_eq!(desk.wish(69, HOST, WHOLE), [no(HOST, WHOLE)]);
+    assert_eq!(desk.waits(69, HOST), [no(HOST, WHOLE), tell(CrossingNews::NoBase)]);
     // After a minute the next wish leads to another search; people are told once.
     assert_eq!(desk.wish(70, OTHER, SHORT).len(), 1);
     assert_eq!(desk.here(70, &[]), [ask_members(BASE_OF_SHORT)]);
     assert_eq!(desk.at_members(70, BASE_OF_SHORT, false), [no(OTHER, SHORT)]);
+    assert_eq!(desk.wish(120, OTHER, SHORT), [no(OTHER, SHORT)]);
     desk.wish(140, OTHER, SHORT);
     assert_eq!(desk.here(140, &[BASE_OF_SHORT]), [tell(CrossingNews::Over), yes(OTHER, SHORT)]);
 }
@@ -257,7 +267,7 @@ fn patience_begins_anew_with_each_wish_for_the_chosen_patch_and_with_no_other() 
     let mut desk = Desk::with_patch(UpdateTravel::Patch);
     assert_eq!(desk.wish(500, HOST, SHORT), [yes(HOST, SHORT)]);
     assert_eq!(desk.wish(1000, OTHER, LONG), [no(OTHER, LONG)]);
-    assert_eq!(desk.wish(1099, OTHER, WHOLE), [no(OTHER, WHOLE)]);
+    assert_eq!(desk.waits(1099, OTHER), [no(OTHER, WHOLE)]);
     assert_eq!(desk.wish(1100, OTHER, WHOLE), [tell(CrossingNews::WholeAfterAll), yes(OTHER, WHOLE)]);
     assert_eq!(desk.wish(1100, HOST, SHORT), [no(HOST, SHORT)], "the patch crosses no more");
 }
@@ -265,13 +275,12 @@ fn patience_begins_anew_with_each_wish_for_the_chosen_patch_and_with_no_other() 
 #[test]
 fn under_patch_only_the_whole_pack_never_crosses_and_people_are_told_that_it_waits() {
     let mut desk = Desk::with_patch(UpdateTravel::PatchOnly);
-    assert_eq!(desk.wish(609, OTHER, WHOLE), [no(OTHER, WHOLE)]);
-    assert_eq!(desk.wish(610, OTHER, WHOLE), [tell(CrossingNews::Stuck), no(OTHER, WHOLE)]);
+    assert_eq!(desk.waits(609, OTHER), [no(OTHER, WHOLE)]);
+    assert_eq!(desk.wish(610, OTHER, WHOLE), [no(OTHER, WHOLE), tell(CrossingNews::Stuck)]);
     assert_eq!(desk.wish(611, OTHER, WHOLE), [no(OTHER, WHOLE)]);
-    assert_eq!(desk.wish(1300, OTHER, WHOLE), [tell(CrossingNews::Stuck), no(OTHER, WHOLE)]);
-    assert_eq!(desk.wish(1301, HOST, SHORT), [tell(CrossingNews::Over), yes(HOST, SHORT)]);
-    assert_eq!(desk.input(1302, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT }), []);
-    assert_eq!(desk.wish(1302, OTHER, WHOLE), [no(OTHER, WHOLE)]);
+    assert_eq!(desk.wish(612, HOST, SHORT), [tell(CrossingNews::Over), yes(HOST, SHORT)]);
+    assert_eq!(desk.input(613, CrossingInput::StationFailed { pack: WHOLE, patch: SHORT }), []);
+    assert_eq!(desk.wish(613, OTHER, WHOLE), [no(OTHER, WHOLE)]);
 }
 
 #[test]
@@ -299,7 +308,7 @@ fn a_member_that_failed_waits_for_its_neighbours_and_after_ten_minutes_gets_the_
     // It has failed and wants the whole pack now; another member is still at the patch.
     assert_eq!(desk.wish(130, HOST, WHOLE), [no(HOST, WHOLE)]);
     assert_eq!(desk.wish(140, OTHER, SHORT), [yes(OTHER, SHORT)]);
-    assert_eq!(desk.wish(739, HOST, WHOLE), [no(HOST, WHOLE)]);
+    assert_eq!(desk.waits(739, HOST), [no(HOST, WHOLE)]);
     assert_eq!(desk.wish(740, HOST, WHOLE), [tell(CrossingNews::WholeAfterAll), yes(HOST, WHOLE)]);
 }
 
@@ -313,6 +322,7 @@ fn only_a_document_that_changes_what_a_decision_follows_from_makes_it_anew() {
     assert_eq!(desk.documents(20, UpdateTravel::Patch, reordered), []);
     assert_eq!(desk.wish(20, OTHER, WHOLE), [no(OTHER, WHOLE)], "the same patches and the same policy");
     // Patience goes on as well: it does not begin anew with a document.
+    assert_eq!(desk.waits(609, OTHER), [no(OTHER, WHOLE)]);
     assert_eq!(desk.wish(610, OTHER, WHOLE), [tell(CrossingNews::WholeAfterAll), yes(OTHER, WHOLE)]);
 
     let mut desk = Desk::with_patch(UpdateTravel::Patch);
@@ -337,13 +347,14 @@ fn what_waits_or_is_kept_is_decided_anew_at_once() {
     let mut desk = Desk::new(UpdateTravel::PatchOnly, vec![patch(SHORT, BASE_OF_SHORT)]);
     desk.input(10, CrossingInput::Keep { pack: WHOLE });
     desk.here(10, &[]);
-    assert_eq!(desk.at_members(10, BASE_OF_SHORT, false), [tell(CrossingNews::NoBase)]);
+    assert_eq!(desk.at_members(10, BASE_OF_SHORT, false), [], "nobody has wished for it");
+    assert_eq!(desk.waits(30, HOST), [no(HOST, WHOLE), tell(CrossingNews::NoBase)]);
     let looks = CrossingOutput::LookHere { pack: WHOLE, bases: vec![image(BASE_OF_SHORT)] };
     let patches = vec![patch(SHORT, BASE_OF_SHORT)];
-    assert_eq!(desk.documents(11, UpdateTravel::Patch, patches), [tell(CrossingNews::Over), looks]);
+    assert_eq!(desk.documents(31, UpdateTravel::Patch, patches), [tell(CrossingNews::Over), looks]);
 
-    desk.wish(11, HOST, WHOLE);
-    assert_eq!(desk.input(12, CrossingInput::Documents { updates: BTreeMap::new() }), [yes(HOST, WHOLE)]);
+    desk.wish(31, HOST, WHOLE);
+    assert_eq!(desk.input(32, CrossingInput::Documents { updates: BTreeMap::new() }), [yes(HOST, WHOLE)]);
 }
 
 /// Found by the property below: silence ended in the moment in which a policy came that forbids the whole pack.

@@ -29,6 +29,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Seconds between two steps: often short ones, so that nodes go on wishing.
+fn pause() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 0u64..10, 1 => 0u64..200]
+}
+
 /// What must hold of the answers, by what was seen from outside alone.
 #[derive(Default)]
 struct Watch {
@@ -37,9 +42,31 @@ struct Watch {
     /// What crossed since the documents last changed what it follows from, and when it was last wished for.
     crossed: BTreeMap<PackId, u64>,
     station_failed: bool,
+    /// The wishes since the start, and whether people were told of something that is not over.
+    wishes: Vec<(u64, NodeId)>,
+    told: bool,
 }
 
 impl Watch {
+    /// People are told of what waits, once: some node has gone on wishing for ten seconds, and has not stopped.
+    fn tell(&mut self, now: u64, news: CrossingNews) -> Result<(), TestCaseError> {
+        if news == CrossingNews::Over {
+            prop_assert!(std::mem::take(&mut self.told), "over, but people knew of nothing at {}", now);
+            return Ok(());
+        }
+        let of_node = |node: NodeId| self.wishes.iter().filter(move |wish| wish.1 == node).map(|wish| wish.0);
+        let waits = |node: NodeId| {
+            let last = of_node(node).max();
+            last.is_some_and(|last| now <= last + 32 && of_node(node).any(|wish| wish + 10 <= last))
+        };
+        prop_assert!(self.wishes.iter().any(|wish| waits(wish.1)), "{:?} at {}, but nobody waits", news, now);
+        if news != CrossingNews::WholeAfterAll {
+            prop_assert_eq!(self.travel, UpdateTravel::PatchOnly);
+            prop_assert!(!std::mem::replace(&mut self.told, true), "told again at {}", now);
+        }
+        Ok(())
+    }
+
     fn offered(&self) -> Vec<PatchFrom> {
         both()
             .into_iter()
@@ -84,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(1000), ..ProptestConfig::default() })]
 
     #[test]
-    fn one_encoding_crosses_whatever_happens(steps in prop::collection::vec((0u64..200, step()), 1..80)) {
+    fn one_encoding_crosses_whatever_happens(steps in prop::collection::vec((pause(), step()), 1..80)) {
         let (mut desk, mut watch) = (Desk::empty(), Watch::default());
         // The clock of a process begins anew with it; patience does too.
         let mut now = 0;
@@ -97,6 +124,7 @@ proptest! {
                     desk.documents(now, travel, watch.offered())
                 }
                 Step::Wish { node, what } => {
+                    watch.wishes.push((now, NodeId([node; 32])));
                     desk.wish(now, NodeId([node; 32]), [WHOLE, SHORT, LONG, ELSE][usize::from(what)])
                 }
                 Step::Keep => desk.input(now, CrossingInput::Keep { pack: WHOLE }),
@@ -118,17 +146,27 @@ proptest! {
                 Step::Restart => {
                     desk = desk.restarted();
                     watch.crossed.values_mut().for_each(|last| *last = 0);
+                    (watch.wishes, watch.told) = (vec![], false);
                     now = 0;
                     desk.documents(0, watch.travel, watch.offered())
                 }
             };
             for output in outputs {
-                if let CrossingOutput::Answer { pack, crosses: true, .. } = output {
-                    watch.answered(now, pack)?;
+                match output {
+                    CrossingOutput::Answer { pack, crosses: true, .. } => watch.answered(now, pack)?,
+                    CrossingOutput::Tell { news, .. } => watch.tell(now, news)?,
+                    _ => {}
                 }
             }
             prop_assert!(desk.desk.poll_timeout().is_none_or(|due| due.at >= Now::from_seconds(now).monotonic));
         }
+        // Without a wish all that people were told ends, however far a search is.
+        for pause in [12, 24, 36, 48, 60, 72] {
+            let over = CrossingOutput::Tell { pack: WHOLE, news: CrossingNews::Over };
+            watch.told &= !desk.timeout(now + pause).contains(&over);
+        }
+        prop_assert!(!watch.told, "people still think of it");
+        prop_assert_eq!(desk.desk.poll_timeout(), None);
     }
 
     #[test]
