@@ -92,6 +92,8 @@ pub const FENCE_RECORDS_MAX: usize = 1 << 20;
 // Updates.
 /// Updates of which one station remembers what crosses the line: as many as one catalogue can offer patches for.
 pub const CROSSING_DECISIONS_MAX: usize = CATALOGUE_PATCHES_MAX;
+/// Packs of which one crossing desk remembers that the station keeps them; beyond it the oldest that is no update goes.
+pub const CROSSING_KEPT_MAX: usize = 2 * CATALOGUE_PATCHES_MAX;
 /// Wishes for leases that wait at one station until it is decided what crosses; beyond it they are answered "busy".
 pub const CROSSING_WISHES_MAX: usize = 16_384;
 
@@ -333,6 +335,7 @@ const _: () = assert!(MANIFEST_CHUNKS_MAX * 72 + 1024 < MANIFEST_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_LARGE <= CHUNK_BYTES_MAX && CHUNK_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BULK_MESSAGE_BYTES_MAX);
 const _: () = assert!(HAVE_FRAMES_MAX * 4 + 64 < BULK_MESSAGE_BYTES_MAX);
+const _: () = assert!(CATALOGUE_PATCHES_MAX < CROSSING_KEPT_MAX);
 const _: () = assert!(UPLOAD_QUEUE_PER_PEER_MAX <= UPLOAD_QUEUE_MAX);
 const _: () = assert!(SWARM_PACKS_MAX < u16::MAX as usize);
 const _: () = assert!(BULK_CONNECTIONS_MAX < u16::MAX as usize);

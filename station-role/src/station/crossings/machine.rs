@@ -7,7 +7,7 @@ use std::{
 use branchline_protocol::{
     catalogue::UpdateTravel,
     ids::{ImageId, NodeId, PackId},
-    limits::{CATALOGUE_PATCHES_MAX, CROSSING_DECISIONS_MAX, CROSSING_WISHES_MAX},
+    limits::{CATALOGUE_PATCHES_MAX, CROSSING_DECISIONS_MAX, CROSSING_KEPT_MAX, CROSSING_WISHES_MAX},
     machine::{Deadline, Journaled, Machine, Record, Sequence, Sequenced},
     time::{Monotonic, Now},
 };
@@ -50,6 +50,9 @@ pub struct CrossingDesk {
     updates: BTreeMap<PackId, Update>,
     /// The updates that each patch makes.
     made_by: BTreeMap<PackId, Vec<PackId>>,
+    /// The packs that the station keeps, updates or not yet, and when it said so last, by a count.
+    kept: BTreeMap<PackId, u64>,
+    keeps: u64,
     /// The wishes that wait for the decision about an update: who, for what.
     waiting: BTreeMap<PackId, BTreeSet<(NodeId, PackId)>>,
     decisions: BTreeMap<PackId, Decision>,
@@ -98,7 +101,6 @@ impl CrossingDesk {
                 continue;
             }
             let known = before.remove(&pack);
-            let kept = known.as_ref().is_some_and(|known| known.kept);
             let unmet = known.as_ref().and_then(|known| known.unmet);
             let named = identities(&patches);
             let (progress, told) = match known {
@@ -113,7 +115,7 @@ impl CrossingDesk {
             for patch in named {
                 self.made_by.entry(patch).or_default().push(pack);
             }
-            self.updates.insert(pack, Update { travel, patches, progress, kept, unmet, told });
+            self.updates.insert(pack, Update { travel, patches, progress, unmet, told });
         }
         for (pack, gone) in before {
             self.end_news(pack, gone.told);
@@ -132,9 +134,8 @@ impl CrossingDesk {
 
     /// After other documents: what the station keeps is decided anew at once, and every wish that waits is looked at.
     fn go_on(&mut self, now: Monotonic) {
-        let is_open = |update: &Update| update.progress == Progress::Open;
-        let kept = self.updates.iter().filter(|(_, update)| update.kept && is_open(update));
-        let kept: Vec<PackId> = kept.map(|(pack, _)| *pack).collect();
+        let is_open = |pack: &PackId| self.updates.get(pack).is_some_and(|update| update.progress == Progress::Open);
+        let kept: Vec<PackId> = self.kept.keys().copied().filter(is_open).collect();
         for pack in kept {
             self.look(now, pack);
         }
@@ -191,7 +192,7 @@ impl CrossingDesk {
 
     fn verdict(&mut self, now: Monotonic, target: PackId, asked: PackId) -> Verdict {
         let Some(update) = self.updates.get_mut(&target) else { return Verdict::Withheld };
-        let kept = update.kept;
+        let kept = self.kept.contains_key(&target);
         match &mut update.progress {
             Progress::Open | Progress::Looking { .. } | Progress::Asking { .. } => Verdict::Undecided,
             Progress::Decided { crossing: Crossing::Whole, .. } if asked == target => {
@@ -224,6 +225,18 @@ impl CrossingDesk {
         self.decide(now, target, Crossing::Whole);
         self.say(CrossingOutput::Tell { pack: target, news: CrossingNews::WholeAfterAll });
         Verdict::Crosses { by_station: false }
+    }
+
+    /// A pack may become an update later: a patch to it may be published after it.
+    fn keep(&mut self, now: Monotonic, pack: PackId) {
+        self.keeps += 1;
+        self.kept.insert(pack, self.keeps);
+        if self.kept.len() > CROSSING_KEPT_MAX {
+            let others = self.kept.iter().filter(|(pack, _)| !self.updates.contains_key(pack));
+            let oldest = others.min_by_key(|(_, said)| **said).map(|(pack, _)| *pack);
+            oldest.and_then(|pack| self.kept.remove(&pack));
+        }
+        self.look(now, pack);
     }
 
     /// Begins the search for a base, where it has not begun.
@@ -379,12 +392,7 @@ impl Machine for CrossingDesk {
         self.advance(now);
         match input {
             CrossingInput::Documents { .. } => {}
-            CrossingInput::Keep { pack } => {
-                if let Some(update) = self.updates.get_mut(&pack) {
-                    update.kept = true;
-                    self.look(now, pack);
-                }
-            }
+            CrossingInput::Keep { pack } => self.keep(now, pack),
             CrossingInput::Wish { node, pack } => self.new_wish(now, node, pack),
             CrossingInput::Here { pack, bases } => self.here(now, pack, &bases),
             CrossingInput::AtMembers { pack, base, held } => self.at_members(now, pack, base, held),
@@ -420,6 +428,7 @@ impl Machine for CrossingDesk {
         let offers: usize = self.updates.values().map(|update| update.patches.len()).sum();
         assert!(offers <= CATALOGUE_PATCHES_MAX, "patches of the crossing desk");
         assert!(self.decisions.len() <= CROSSING_DECISIONS_MAX, "decisions of the crossing desk");
+        assert!(self.kept.len() <= CROSSING_KEPT_MAX, "packs that the station keeps, at the crossing desk");
         let wishes: usize = self.waiting.values().map(BTreeSet::len).sum();
         assert!(wishes <= CROSSING_WISHES_MAX, "wishes that wait at the crossing desk");
         for (pack, update) in &self.updates {
@@ -456,6 +465,8 @@ impl Journaled for CrossingDesk {
         let mut desk = Self {
             updates: BTreeMap::new(),
             made_by: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            keeps: 0,
             waiting: BTreeMap::new(),
             decisions: BTreeMap::new(),
             asks_from: now.monotonic.after(RETURN_FOR),

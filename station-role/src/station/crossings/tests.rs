@@ -11,6 +11,7 @@ use branchline_protocol::{
 
 use super::*;
 
+mod keeping;
 mod properties;
 mod waits;
 

@@ -27,8 +27,6 @@ pub(super) struct Update {
     /// The shortest first.
     pub(super) patches: Vec<PatchFrom>,
     pub(super) progress: Progress,
-    /// The station keeps the pack.
-    pub(super) kept: bool,
     /// The wishes that came to nothing.
     pub(super) unmet: Option<Unmet>,
     /// People were told that nothing moves.

@@ -72,7 +72,8 @@ pub enum CrossingInput {
         /// The updates by the packs that they give; packs to which no patch is offered are left out.
         updates: BTreeMap<PackId, UpdateOffer>,
     },
-    /// The station keeps this pack, and brings what crosses of it where it can use that.
+    /// The station keeps this pack, and brings what crosses of it where it can use that: also where a later document makes
+    /// it an update.
     Keep {
         /// The pack.
         pack: PackId,

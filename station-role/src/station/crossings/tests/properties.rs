@@ -8,7 +8,7 @@ use super::*;
 enum Step {
     Documents { travel: u8, patches: u8 },
     Wish { node: u8, what: u8 },
-    Keep,
+    Keep { what: u8 },
     Here { bases: u8 },
     AtMembers { base: bool, held: bool },
     StationFailed { short: bool },
@@ -20,7 +20,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (0u8..3, 0u8..4).prop_map(|(travel, patches)| Step::Documents { travel, patches }),
         8 => (1u8..4, 0u8..4).prop_map(|(node, what)| Step::Wish { node, what }),
-        1 => Just(Step::Keep),
+        1 => (0u8..4).prop_map(|what| Step::Keep { what }),
         3 => (0u8..4).prop_map(|bases| Step::Here { bases }),
         3 => any::<(bool, bool)>().prop_map(|(base, held)| Step::AtMembers { base, held }),
         1 => any::<bool>().prop_map(|short| Step::StationFailed { short }),
@@ -127,7 +127,10 @@ proptest! {
                     watch.wishes.push((now, NodeId([node; 32])));
                     desk.wish(now, NodeId([node; 32]), [WHOLE, SHORT, LONG, ELSE][usize::from(what)])
                 }
-                Step::Keep => desk.input(now, CrossingInput::Keep { pack: WHOLE }),
+                Step::Keep { what } => {
+                    let pack = [WHOLE, SHORT, LONG, ELSE][usize::from(what)];
+                    desk.input(now, CrossingInput::Keep { pack })
+                }
                 Step::Here { bases } => {
                     let held = [BASE_OF_LONG, BASE_OF_SHORT].into_iter().zip(0..).filter(|(_, place)| bases >> place & 1 == 1);
                     desk.here(now, &held.map(|(base, _)| base).collect::<Vec<_>>())
