@@ -162,6 +162,8 @@ pub const BULK_NEIGHBOURS_ACCEPTED_MAX: usize = 64;
 pub const BULK_CONNECTIONS_MAX: usize = 1024;
 /// Bulk connections that have not shown an accepted hello yet.
 pub const BULK_HANDSHAKES_MAX: usize = 64;
+/// Bulk connections for which there is no place and that are told so at a time; more are closed without a word.
+pub const BULK_FAREWELLS_MAX: usize = 64;
 /// Messages that wait for one bulk connection; a peer that lets more pile up is cut.
 pub const BULK_QUEUE_MAX: usize = 1024;
 /// Bytes of one bulk connection that the kernel may hold unsent (`TCP_NOTSENT_LOWAT`): what is decided now must not queue

@@ -2,7 +2,7 @@
 //!
 //! Members are neighbours by [`neighbours_of`]. Who lacks frames dials; who was asked by more than it serves closes. A
 //! node to which its neighbours have nothing to give (a pack that few want) turns to the station, then to others.
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use branchline_protocol::{
     charter::Charter,
@@ -14,6 +14,7 @@ use branchline_protocol::{
 };
 use tokio::{
     io::AsyncWriteExt,
+    sync::Semaphore,
     time::{Instant, timeout},
 };
 
@@ -199,10 +200,12 @@ impl Service {
 }
 
 /// Says that there is no place for one more connection, and closes it once the peer has closed too, or soon: closed with
-/// words unread, the answer might be lost.
-pub(super) fn turn_away(new: Established) {
+/// words unread, the answer might be lost. Where as many are being told so as may be, it is closed without a word.
+pub(super) fn turn_away(new: Established, farewells: &Arc<Semaphore>) {
+    let Ok(place) = Arc::clone(farewells).try_acquire_owned() else { return };
     let mut stream = new.stream;
     tokio::spawn(timeout(FAREWELL, async move {
+        let _place = place;
         let reason = format!(
             "this node serves as many neighbours as it may; ask another member, and this one again after {} seconds",
             BACKOFF_LAST.as_secs()

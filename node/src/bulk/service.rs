@@ -9,7 +9,7 @@ use std::{
 use branchline_protocol::{
     content::Pack,
     ids::{NodeId, PackId, SiteName},
-    limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_MAX, BULK_QUEUE_MAX, LEASED_BYTES_DEFAULT},
+    limits::{BULK_CONNECTIONS_MAX, BULK_FAREWELLS_MAX, BULK_NEIGHBOURS_MAX, BULK_QUEUE_MAX, LEASED_BYTES_DEFAULT},
     machine::Machine,
     swarm::{Fence, NamedInput, NamedOutput, NamedSwarm, Place, Progress, SwarmSetup, Tuning},
     wire::{
@@ -18,7 +18,7 @@ use branchline_protocol::{
     },
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -72,6 +72,8 @@ pub(super) struct Service {
     pub records: Vec<PeerRecord>,
     pub dialling: BTreeSet<NodeId>,
     pub backoffs: BTreeMap<NodeId, Backoff>,
+    /// Places for those that are told that there is no place for them.
+    farewells: Arc<Semaphore>,
     pool: StorePool,
     /// Packs for which the store had no room.
     waiting: BTreeMap<PackId, (Arc<Pack>, Instant)>,
@@ -116,6 +118,7 @@ impl Service {
             records: Vec::new(),
             dialling: BTreeSet::new(),
             backoffs: BTreeMap::new(),
+            farewells: Arc::new(Semaphore::new(BULK_FAREWELLS_MAX)),
             waiting: BTreeMap::new(),
             events: VecDeque::new(),
             keeps_neighbours: false,
@@ -280,11 +283,11 @@ impl Service {
         }
         if self.links.len() >= BULK_CONNECTIONS_MAX {
             tracing::warn!(peer = %new.peer, "too many bulk connections; this one is closed");
-            return turn_away(new);
+            return turn_away(new, &self.farewells);
         }
         if new.kind == LinkKind::Swarm(Place::Inside) && !new.dialled && !self.takes_neighbour(new.peer) {
             tracing::info!(peer = %new.peer, "as many neighbours as this node serves; another asks elsewhere");
-            return turn_away(new);
+            return turn_away(new, &self.farewells);
         }
         let (peer, kind) = (new.peer, new.kind);
         let version = new.hello.versions.1.min(BULK_VERSIONS.1);

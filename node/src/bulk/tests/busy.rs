@@ -1,6 +1,6 @@
 //! More neighbours than a node serves: that is an answer, and whoever gets it asks elsewhere (R70).
 use branchline_protocol::limits::BULK_NEIGHBOURS_ACCEPTED_MAX;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 
 use super::*;
 use crate::bulk::{
@@ -14,6 +14,14 @@ const FIRST_CALLER: u8 = 100;
 /// The first thing that is said on a connection.
 async fn first_word(stream: &mut LinkStream) -> BulkMessage {
     timeout(PATIENCE, read_message(stream)).await.expect("nothing is said").unwrap()
+}
+
+/// What comes to a node that has a place for nobody.
+async fn full_node(site: &Site) -> mpsc::Receiver<Inbound> {
+    let listener = TcpListener::bind(site.addresses(ROGUE).bulk).await.unwrap();
+    let (inbox, arrivals) = mpsc::channel(16);
+    tokio::spawn(listen(listener, site.documents(ROGUE, true), TlsIdentity::new(&key(ROGUE)).unwrap(), inbox));
+    arrivals
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -53,10 +61,7 @@ async fn who_is_turned_away_fetches_from_another_and_leaves_the_busy_one_alone()
     let honest = site.start(HONEST);
     let pack = honest.store.import("agent.bin", &raw[..], raw.len() as u64).unwrap();
     honest.handle.want(Arc::clone(&pack)).await.unwrap();
-    // A node without a place for anybody.
-    let listener = TcpListener::bind(site.addresses(ROGUE).bulk).await.unwrap();
-    let (inbox, mut arrivals) = mpsc::channel(16);
-    tokio::spawn(listen(listener, site.documents(ROGUE, true), TlsIdentity::new(&key(ROGUE)).unwrap(), inbox));
+    let mut arrivals = full_node(&site).await;
     let turning = tokio::spawn(async move {
         let mut came = Vec::new();
         // Long until the first one, for a machine that is busy.
@@ -65,7 +70,7 @@ async fn who_is_turned_away_fetches_from_another_and_leaves_the_busy_one_alone()
             let Inbound::Established(new) = arrival else { panic!("only connections come") };
             assert!(matches!(new.kind, LinkKind::Swarm(_)));
             came.push(Instant::now());
-            turn_away(*new);
+            turn_away(*new, &Arc::new(Semaphore::new(1)));
         }
         came
     });
@@ -79,4 +84,34 @@ async fn who_is_turned_away_fetches_from_another_and_leaves_the_busy_one_alone()
     assert_eq!(image(&host.store, &pack), raw);
     let came = turning.await.unwrap();
     assert_eq!(came.len(), 1, "it is asked again before the ten seconds are over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_many_are_told_that_there_is_no_place_and_more_are_closed_without_a_word() {
+    let site = Site::new(13);
+    let mut arrivals = full_node(&site).await;
+    let farewells = Arc::new(Semaphore::new(2));
+    let mut callers = Vec::new();
+    for caller in FIRST_CALLER..FIRST_CALLER + 5 {
+        let stream = site.dial(caller, ROGUE).await.stream;
+        let Some(Inbound::Established(new)) = arrivals.recv().await else { panic!("a connection comes") };
+        callers.push((stream, *new));
+    }
+    // All at once, for whoever is told so does not keep its place for long.
+    let (mut streams, news): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
+    news.into_iter().for_each(|new| turn_away(new, &farewells));
+    for stream in streams.drain(2..) {
+        let mut stream = stream;
+        assert!(timeout(PATIENCE, read_message(&mut stream)).await.unwrap().is_err(), "it is told something");
+    }
+    for stream in &mut streams {
+        assert!(matches!(first_word(stream).await, BulkMessage::Refused(_)));
+    }
+    // They stay connected and say nothing: their places come back all the same.
+    let both = timeout(PATIENCE, farewells.acquire_many(2)).await.expect("the places stay taken");
+    drop(both.unwrap());
+    let mut stream = site.dial(FIRST_CALLER + 5, ROGUE).await.stream;
+    let Some(Inbound::Established(new)) = arrivals.recv().await else { panic!("a connection comes") };
+    turn_away(*new, &farewells);
+    assert!(matches!(first_word(&mut stream).await, BulkMessage::Refused(_)));
 }
