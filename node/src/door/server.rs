@@ -50,7 +50,7 @@ struct Shared {
 pub struct Door;
 
 impl Door {
-    /// Listens; serves until the task is dropped with the runtime.
+    /// Listens; serves until what is given is dropped.
     ///
     /// # Errors
     /// The address cannot be listened on, or the certificate does not fit its key.
@@ -84,8 +84,15 @@ impl Door {
         let (inquiries, receiver) = mpsc::channel(64);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let patience = limits.patience;
+        let closed = inquiries.clone();
         let site = move |from| router(Shared { files: files.clone(), inquiries: inquiries.clone(), from, patience });
-        tokio::spawn(serve_connections(listener, Some(acceptor), limits, site));
+        let serves = serve_connections(listener, Some(acceptor), limits, site);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serves => {}
+                () = closed.closed() => {}
+            }
+        });
         Ok(receiver)
     }
 }

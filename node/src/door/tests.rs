@@ -198,6 +198,21 @@ async fn the_door_gives_what_is_public_and_nothing_else() {
     door.station_heard_nothing();
 }
 
+/// Recorded failure: a station that had handed its role over kept its door's port, so that it could not take the role again.
+#[tokio::test]
+async fn a_door_behind_which_nobody_listens_is_closed_and_can_be_opened_again() {
+    let Opened { address, client, inquiries, home: _home } = open(limits()).await;
+    assert_eq!(client.get("/survey.sh").await.unwrap(), SCRIPT);
+    assert!(TcpListener::bind(address).await.is_err(), "it is open");
+    drop(inquiries);
+    let again = async {
+        while TcpListener::bind(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, again).await.expect("the door stays open");
+}
+
 #[tokio::test]
 async fn what_is_no_begin_request_is_refused_with_the_reason() {
     let mut door = open(limits()).await;

@@ -24,7 +24,7 @@ use branchline_station_role::{
         StationOutput, SurveyFacts,
     },
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Cause,
@@ -50,6 +50,7 @@ pub struct StationContext {
     pub(super) node: Arc<Node>,
     router: Option<RouterDriver>,
     waiting: Mutex<Waiting>,
+    stood_down: watch::Sender<bool>,
 }
 
 /// Who waits for what the machine decides.
@@ -75,7 +76,7 @@ impl StationContext {
         node: Arc<Node>,
         router: Option<RouterDriver>,
     ) -> Arc<Self> {
-        Arc::new(Self { handle, site, node, router, waiting: Mutex::new(Waiting::default()) })
+        Arc::new(Self { handle, site, node, router, waiting: Mutex::default(), stood_down: watch::Sender::new(false) })
     }
 
     /// The effects that work in this context.
@@ -186,7 +187,14 @@ impl StationContext {
 
     /// Lets everybody who waits go: what comes next is the new station's.
     pub fn stand_down(&self) {
+        self.stood_down.send_replace(true);
         self.waiting(|waiting| *waiting = Waiting::default());
+    }
+
+    /// Resolves once this station has stood down.
+    pub async fn stands_down(&self) {
+        // The sender lives as long as this value: waiting cannot fail.
+        let _ = self.stood_down.subscribe().wait_for(|stood_down| *stood_down).await;
     }
 
     async fn send_directive(&self, node: NodeId, directive: Box<Directive>) {

@@ -1,6 +1,7 @@
 //! Taking and leaving the station role, as the charter says (R4).
 use std::{
     collections::BTreeSet,
+    pin::pin,
     sync::{Arc, PoisonError},
 };
 
@@ -178,8 +179,16 @@ async fn open_door(node: &Arc<Node>, charter: &Charter) -> Result<mpsc::Receiver
     Door::open(charter.station.door, &certificate, files, ConnectionLimits::default()).await
 }
 
+/// Until the station stands down; that closes the door.
 async fn take_begins(context: Arc<StationContext>, mut inquiries: mpsc::Receiver<BeginInquiry>) {
-    while let Some(inquiry) = inquiries.recv().await {
+    let stands_down = context.stands_down();
+    let mut stands_down = pin!(stands_down);
+    loop {
+        let inquiry = tokio::select! {
+            inquiry = inquiries.recv() => inquiry,
+            () = &mut stands_down => return,
+        };
+        let Some(inquiry) = inquiry else { return };
         tracing::info!(from = %inquiry.from, "a machine asks to join");
         context.begin(&inquiry.request, inquiry.answer).await;
     }
