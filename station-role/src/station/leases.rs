@@ -40,9 +40,9 @@ const STALL: Duration = Duration::from_secs(60);
 /// to which its neighbours have nothing to give, and which then dials another member every two seconds, has met 150; a
 /// holder that cannot be reached for as long is lost to the inlet's part of the site (R70).
 const BELIEF: Duration = Duration::from_secs(300);
-/// How much longer for each frame that an inlet gets meanwhile: 64 KiB at 32 KiB/s, an eighth of what the slowest neighbour
-/// sends that counts as alive, since it serves eight at a time.
-const BELIEF_PER_FRAME: Duration = Duration::from_secs(2);
+/// How much longer for each frame that an inlet gets meanwhile, from the site or over a line as slow as 64 KiB a minute. Who
+/// gives frames one by one to be believed must give one a minute.
+const BELIEF_PER_FRAME: Duration = Duration::from_secs(60);
 /// Where nobody has asked for a pack's lease for this long, nobody waits for frames of it. What is claimed is new then.
 const FORGET_CLAIMS_AFTER: Duration = Duration::from_secs(60);
 /// How long hosts that ask wait for a station that wants the pack and does not take its lease: its disk may be full.

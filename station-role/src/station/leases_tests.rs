@@ -217,14 +217,12 @@ fn claims_that_nobody_makes_good_are_not_passed_on_after_five_minutes() {
 }
 
 #[test]
-fn an_inlet_that_gets_frames_goes_on_believing_and_one_a_minute_is_too_few() {
-    // Every renewal finds three frames more: at 64 KiB, 38 KiB/s.
-    assert_eq!(Liar::new().is_doubted_after(|seconds| seconds as u32 / 5 * 3), None);
-    assert_eq!(
-        Liar::new().is_doubted_after(|seconds| seconds as u32 / 60),
-        Some(315),
-        "five frames are worth ten seconds"
-    );
+fn an_inlet_that_gets_frames_goes_on_believing_and_one_in_two_minutes_is_too_few() {
+    // Frames of 256 KiB over a line of 128 kbit/s take 17 s each, those of 64 KiB four.
+    assert_eq!(Liar::new().is_doubted_after(|seconds| seconds as u32 / 20), None);
+    assert_eq!(Liar::new().is_doubted_after(|seconds| seconds as u32 / 60), None);
+    let slow = Liar::new().is_doubted_after(|seconds| seconds as u32 / 120);
+    assert_eq!(slow, Some(300 + 4 * 60 + 5), "of one frame in two minutes four come in time");
     // A burst is worth five minutes at most, whatever came in it.
     assert_eq!(Liar::new().is_doubted_after(|seconds| if seconds < 100 { 0 } else { 5_000 }), Some(400));
 }
