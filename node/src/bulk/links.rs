@@ -82,6 +82,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Whether it has stood long enough for the other end to have said what it wants.
+    pub fn is_settled(&self) -> bool {
+        self.since.elapsed() > SAME_TIME
+    }
+
     /// Whether the other end, which this node dialled, closed it at once.
     pub fn was_short(&self) -> bool {
         self.dialled && self.since.elapsed() < SAME_TIME

@@ -22,7 +22,7 @@ use super::{
     connection::{Established, LinkError, LinkKind},
     dialer::dial,
     framing::{read_message, write_message},
-    links::Inbound,
+    links::{Inbound, Link},
     service::Service,
 };
 
@@ -76,6 +76,17 @@ impl Service {
     pub(super) fn takes_neighbour(&self, peer: NodeId) -> bool {
         self.inside_links() < BULK_NEIGHBOURS_ACCEPTED_MAX
             || self.charter().is_some_and(|charter| self.neighbours(&charter).contains(&peer))
+    }
+
+    /// A neighbour with which there is nothing to exchange, and which is none by the site's graph: it makes room for one
+    /// that may lack something. Where a switch lets hosts speak with the station only, all depend on its places.
+    pub(super) fn spare_neighbour(&self) -> Option<u64> {
+        let neighbours = self.neighbours(&self.charter()?);
+        let spare = |link: &Link| {
+            let inside = link.kind == LinkKind::Swarm(Place::Inside) && link.is_settled();
+            inside && !neighbours.contains(&link.peer) && self.swarm.is_spare(link.peer)
+        };
+        self.links.iter().find(|(_, link)| spare(link)).map(|(number, _)| number)
     }
 
     /// Whom this node wants to be connected with: its neighbours while frames are missing, the origin under a lease.
@@ -170,6 +181,19 @@ impl Service {
         self.records.iter().filter(free).min_by_key(place).map(|record| record.node)
     }
 
+    /// A peer that came by itself may be dialled at once; but a ban outlasts that.
+    pub(super) fn may_be_dialled(&mut self, peer: NodeId) {
+        let now = Instant::now();
+        self.backoffs.retain(|other, backoff| *other != peer || backoff.until > now);
+    }
+
+    /// So may one with which a connection stands: not one that closed it at once.
+    pub(super) fn forget_failures(&mut self) {
+        let now = Instant::now();
+        let stands = |peer: &NodeId| self.links.of_peer(*peer).is_some_and(|(_, link)| link.is_settled());
+        self.backoffs.retain(|peer, backoff| backoff.until > now || !stands(peer));
+    }
+
     pub(super) fn back_off(&mut self, peer: NodeId) {
         if self.backoffs.len() > BULK_CONNECTIONS_MAX {
             self.backoffs.clear();
@@ -186,7 +210,7 @@ impl Service {
         let Some(charter) = self.charter() else { return };
         let neighbours = self.neighbours(&charter);
         let lacks = self.swarm.wants_frames() || self.keeps_neighbours;
-        let stranger = |(number, link): (u64, &super::links::Link)| {
+        let stranger = |(number, link): (u64, &Link)| {
             let inside = link.kind == LinkKind::Swarm(Place::Inside);
             (inside && link.dialled && !neighbours.contains(&link.peer)).then_some(number)
         };

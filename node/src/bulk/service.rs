@@ -234,7 +234,7 @@ impl Service {
                     tracing::debug!(%peer, %why, "a bulk connection ended");
                     self.cut(link);
                     if short {
-                        // Very likely it has no place for one more neighbour: not again at once.
+                        // Very likely it has no place for one more neighbour: not again at once, and each time later.
                         self.back_off(peer);
                     }
                 }
@@ -272,8 +272,9 @@ impl Service {
     fn established(&mut self, new: Established) {
         self.dialling.remove(&new.peer);
         self.suggested.remove(&new.peer);
-        // A ban outlasts the peer's own dialling.
-        self.backoffs.retain(|peer, backoff| *peer != new.peer || backoff.until > Instant::now());
+        if !new.dialled {
+            self.may_be_dialled(new.peer);
+        }
         let ours = new.kind == LinkKind::Client || self.site.as_ref() == Some(&new.site);
         if !ours || !self.links.prefers(self.documents.node(), &new) {
             return;
@@ -286,8 +287,11 @@ impl Service {
             return turn_away(new, &self.farewells);
         }
         if new.kind == LinkKind::Swarm(Place::Inside) && !new.dialled && !self.takes_neighbour(new.peer) {
-            tracing::info!(peer = %new.peer, "as many neighbours as this node serves; another asks elsewhere");
-            return turn_away(new, &self.farewells);
+            let Some(spare) = self.spare_neighbour() else {
+                tracing::info!(peer = %new.peer, "as many neighbours as this node serves; another asks elsewhere");
+                return turn_away(new, &self.farewells);
+            };
+            self.cut(spare);
         }
         let (peer, kind) = (new.peer, new.kind);
         let version = new.hello.versions.1.min(BULK_VERSIONS.1);
@@ -467,6 +471,7 @@ impl Service {
         self.ticks += 1;
         self.mind_the_line();
         self.recent.tidy();
+        self.forget_failures();
         if self.ticks.is_multiple_of(RECHECK_TICKS) {
             self.judge_again();
         }

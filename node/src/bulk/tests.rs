@@ -9,7 +9,7 @@ use branchline_protocol::{
     content::{Bitmap, Pack},
     ids::{Hash, NodeId, SiteName},
     limits::BULK_MESSAGE_BYTES_MAX,
-    refusal::RefusalKind,
+    refusal::{Refusal, RefusalKind},
     time::UnixSeconds,
     wire::{bulk::BulkMessage, control::PeerRecord},
 };

@@ -167,6 +167,17 @@ impl Model {
         self.swarm.check_invariants();
         assert_eq!(self.swarm.have(PACK).unwrap(), &bitmap(&self.have));
         self.expect_asked();
+        self.peers.iter().for_each(|(peer, state)| self.expect_kept(*peer, state));
+    }
+
+    /// A neighbour with which there is something to exchange is not left for another's sake.
+    fn expect_kept(&self, peer: u16, state: &Neighbour) {
+        let held = state.has.as_ref().map_or(0, BTreeSet::len) as u32;
+        let lacks = state.place == Some(Place::Inside) && state.interested && held < FRAMES;
+        let served = self.uploads.iter().any(|(to, _)| *to == peer);
+        if lacks || served || !state.asked.is_empty() || self.useful(peer).is_some() {
+            assert!(!self.swarm.is_spare(PeerKey(peer)), "{peer} would be left");
+        }
     }
 
     fn judge(&mut self, output: SwarmOutput) {

@@ -83,6 +83,11 @@ impl NamedSwarm {
         self.swarm.progress()
     }
 
+    /// Whether a neighbour and this node have nothing to give each other now, so that it may be left for another's sake.
+    pub fn is_spare(&self, node: NodeId) -> bool {
+        self.by_node.get(&node).is_none_or(|peer| self.swarm.is_spare(*peer))
+    }
+
     /// Whether any pack still lacks frames.
     pub fn wants_frames(&self) -> bool {
         self.swarm.wants_frames()

@@ -363,6 +363,19 @@ impl Swarm {
         self.peer(peer).is_some_and(|state| state.silences >= SILENCES_MAX)
     }
 
+    /// Whether a neighbour and this node have nothing to give each other now: what it wants to hear of it has, and it has
+    /// nothing that is missing here. It may be left for somebody else's sake.
+    pub fn is_spare(&self, peer: PeerKey) -> bool {
+        let Some(state) = self.peer(peer) else { return true };
+        let being_served = self.uploads.iter().map(|(upload, _)| upload).chain(&self.uploads_overdue);
+        let served = being_served.into_iter().any(|upload| upload.peer == peer);
+        if served || state.queued > 0 || !state.flights.is_empty() || state.turn.is_some() || state.push.is_some() {
+            return false;
+        }
+        let lacks = |own: &PackState| own.interested.contains(peer) && own.held_by(peer) < own.have.length();
+        !self.packs.iter().flatten().any(|own| lacks(own) || own.lacks_of(peer))
+    }
+
     /// Whether what a neighbour claims is doubted.
     #[cfg(test)]
     pub(super) fn doubts(&self, peer: PeerKey) -> bool {

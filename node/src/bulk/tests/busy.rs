@@ -24,34 +24,100 @@ async fn full_node(site: &Site) -> mpsc::Receiver<Inbound> {
     arrivals
 }
 
+/// A host that has a pack, and as many neighbours as it has places, all of which lack the pack.
+struct Crowd {
+    site: Site,
+    pack: Arc<Pack>,
+    _host: Member,
+    neighbours: Vec<LinkStream>,
+    /// Who finds no place.
+    next: u8,
+}
+
+impl Crowd {
+    async fn new(number: u8) -> Self {
+        let site = Site::new(number);
+        let host = site.start(FIRST_HOST);
+        let pack = host.store.import("agent.bin", &payload(1 << 16)[..], 1 << 16).unwrap();
+        host.handle.want(Arc::clone(&pack)).await.unwrap();
+        // So that whoever comes is told at once that the host wants to hear of it.
+        let mut probe = 200;
+        while first_word(&mut site.dial(probe, FIRST_HOST).await.stream).await == BulkMessage::Ping {
+            probe += 1;
+            sleep(Duration::from_millis(20)).await;
+        }
+        let next = FIRST_CALLER + u8::try_from(BULK_NEIGHBOURS_ACCEPTED_MAX).unwrap();
+        let mut crowd = Self { site, pack, _host: host, neighbours: Vec::new(), next };
+        for caller in FIRST_CALLER..next {
+            let stream = crowd.comes_in_the_end(caller).await;
+            crowd.neighbours.push(stream);
+        }
+        crowd
+    }
+
+    /// One more that lacks the pack.
+    async fn comes(&self, caller: u8) -> Result<LinkStream, Refusal> {
+        let mut stream = self.site.dial(caller, FIRST_HOST).await.stream;
+        let interest = BulkMessage::Interest { pack: self.pack.id() };
+        match first_word(&mut stream).await {
+            BulkMessage::Refused(refusal) => {
+                assert!(timeout(PATIENCE, read_message(&mut stream)).await.unwrap().is_err(), "it is closed");
+                Err(refusal)
+            }
+            word => {
+                assert_eq!(word, interest, "caller {caller}");
+                write_message(&mut stream, &interest).await.unwrap();
+                Ok(stream)
+            }
+        }
+    }
+
+    async fn comes_in_the_end(&self, caller: u8) -> LinkStream {
+        let again = async {
+            loop {
+                match self.comes(caller).await {
+                    Ok(stream) => break stream,
+                    Err(_) => sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, again).await.expect("the place stays taken")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_comes_when_all_places_are_taken_is_told_so_and_may_come_again() {
-    let site = Site::new(11);
-    let _host = site.start(FIRST_HOST);
-    let mut neighbours = Vec::new();
-    let last = FIRST_CALLER + u8::try_from(BULK_NEIGHBOURS_ACCEPTED_MAX).unwrap();
-    for caller in FIRST_CALLER..last {
-        let mut stream = site.dial(caller, FIRST_HOST).await.stream;
-        assert_eq!(first_word(&mut stream).await, BulkMessage::Ping, "neighbour {caller}");
-        neighbours.push(stream);
-    }
-    let mut stream = site.dial(last, FIRST_HOST).await.stream;
-    let BulkMessage::Refused(refusal) = first_word(&mut stream).await else { panic!("it has a place") };
+    let mut crowd = Crowd::new(11).await;
+    // Long enough for each to be one that might make room.
+    sleep(Duration::from_secs(3)).await;
+    let refusal = crowd.comes(crowd.next).await.err().expect("it has a place");
     assert_eq!(refusal.kind, RefusalKind::Busy);
     assert!(refusal.reason.contains("ask another member, and this one again after 10 seconds"), "{refusal}");
-    assert!(timeout(PATIENCE, read_message(&mut stream)).await.unwrap().is_err(), "it is closed");
-    for neighbour in &mut neighbours {
+    for neighbour in &mut crowd.neighbours {
         write_message(neighbour, &BulkMessage::Ping).await.unwrap();
     }
 
     // Somebody leaves: there is a place again, as soon as the service has noticed.
-    drop(neighbours.pop());
-    let again = async {
-        while first_word(&mut site.dial(last, FIRST_HOST).await.stream).await != BulkMessage::Ping {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, again).await.expect("the place stays taken");
+    drop(crowd.neighbours.pop());
+    crowd.comes_in_the_end(crowd.next).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_neighbour_that_has_all_makes_room_for_one_that_lacks_something() {
+    let mut crowd = Crowd::new(14).await;
+    let bitmap = Bitmap::full(crowd.pack.frames()).to_bytes();
+    let have = BulkMessage::Have { pack: crowd.pack.id(), bitmap };
+    let content = &mut crowd.neighbours[40];
+    write_message(content, &have).await.unwrap();
+    // Turns that it was offered before are given back.
+    write_message(content, &BulkMessage::Pass { pack: crowd.pack.id() }).await.unwrap();
+    let _newcomer = crowd.comes_in_the_end(crowd.next).await;
+    let left = async { while read_message(&mut crowd.neighbours[40]).await.is_ok() {} };
+    timeout(PATIENCE, left).await.expect("it is kept");
+    // The others, which lack the pack, are all kept.
+    crowd.neighbours.remove(40);
+    let refusal = crowd.comes(crowd.next + 1).await.err().expect("somebody who lacks the pack made room");
+    assert_eq!(refusal.kind, RefusalKind::Busy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
