@@ -58,12 +58,17 @@ fn leads(demo: &KeptDemo, station: &str) -> Result<()> {
 }
 
 #[test]
-fn demo_station_role_comes_back_to_a_node_that_never_stopped() -> Result<()> {
+fn demo_station_role_comes_back_to_a_node_that_never_stopped_and_stays_there_when_the_other_is_gone() -> Result<()> {
     let mut demo = KeptDemo::start(1)?;
     let first = demo.path("station.seat");
     demo.run("station", &["identity", "--out", &text(&first)])?;
     start_successor(&mut demo)?;
     leads(&demo, "station-2")?;
     move_to(&demo, &first)?;
+    leads(&demo, "station")?;
+    // Found by a reading: every start asked the former station for its journals, and one that was gone made an end of the site.
+    demo.kill_node("station-2")?;
+    demo.kill_node("station")?;
+    demo.start_node("station", "station")?;
     leads(&demo, "station")
 }

@@ -12,7 +12,7 @@ use std::future::Future;
 use anyhow::{Context, Result, bail, ensure};
 use branchline_protocol::{
     charter::Role,
-    ids::NodeId,
+    ids::{Epoch, NodeId},
     limits::REPORT_EVENTS_MAX,
     refusal::RefusalKind,
     wire::{
@@ -20,7 +20,7 @@ use branchline_protocol::{
         control::{ControlAnswer, ControlRequest},
     },
 };
-use branchline_station_role::station::{SiteEvent, crossings::CrossingEvent};
+use branchline_station_role::station::{SiteEvent, StationEvent, crossings::CrossingEvent};
 use serde::de::DeserializeOwned;
 
 use super::node::{Node, refused};
@@ -42,7 +42,7 @@ type Page = (Vec<Vec<u8>>, bool);
 
 /// Gives a journal to the station that the charter designates now, once this node has stood down.
 pub fn give(node: &Node, to: &Admission, journal: &str, from: u64) -> ControlAnswer {
-    if !to.roles.contains(&Role::Station) || node.station().is_some() {
+    if !to.roles.contains(&Role::Station) || node.station().is_some() || node.journals.is_written(journal) {
         return refused(
             RefusalKind::NotAuthorised,
             "the journal goes only to the new station, after this one stood down",
@@ -60,15 +60,23 @@ fn page(journals: &JournalStore, journal: &str, from: u64) -> Result<Page> {
 }
 
 /// Fetches the events that the former station has and this node has not; until they are here the new station does not
-/// act.
+/// act. Once it has acted its own journals go on from there, and the former station may be gone for good.
 ///
 /// # Errors
 /// The former station cannot be reached, has not stood down yet, or gives what is no journal; or the disk fails.
-pub async fn fetch(node: &Node, former: NodeId) -> Result<()> {
-    let ask = |request| async move {
+pub async fn fetch(node: &Node, (former, last): (NodeId, Epoch)) -> Result<()> {
+    if has_acted_after(&node.journals, last)? {
+        return Ok(());
+    }
+    let ask = |request: ControlRequest| async move {
+        let since = matches!(request, ControlRequest::HandoverCrossings { .. });
         let answer = node.mesh.request(former, request).await;
         match answer.context("asking the former station for its journals")? {
             ControlAnswer::Handover(events, last) => Ok((events, last)),
+            // A station of a version before that request decided nothing that could be carried over.
+            ControlAnswer::Refused(refusal) if since && refusal.kind == RefusalKind::Malformed => {
+                Ok((Vec::new(), true))
+            }
             ControlAnswer::Refused(refusal) => bail!("the former station keeps its journals: {refusal}"),
             _ => bail!("the former station answered something else than its journal"),
         }
@@ -77,6 +85,15 @@ pub async fn fetch(node: &Node, former: NodeId) -> Result<()> {
     fetch_one::<SiteEvent, _>(journals, SITE_JOURNAL, |from| ask(ControlRequest::Handover { from })).await?;
     let crossings = |from| ask(ControlRequest::HandoverCrossings { from });
     fetch_one::<CrossingEvent, _>(journals, CROSSINGS_JOURNAL, crossings).await
+}
+
+/// Whether this node has been station in a later epoch than this one.
+fn has_acted_after(journals: &JournalStore, last: Epoch) -> Result<bool> {
+    let entered = |event: &SiteEvent| match event {
+        SiteEvent::Station(StationEvent::EpochEntered { epoch, .. }) => *epoch > last,
+        _ => false,
+    };
+    Ok(journals.read::<SiteEvent>(SITE_JOURNAL)?.iter().any(|record| entered(&record.event)))
 }
 
 /// Nothing is kept of a page in which this version cannot read an event: it could not read its journal afterwards.
@@ -109,7 +126,7 @@ mod tests {
         catalogue::UpdateTravel,
         ids::{Hash, ImageId, PackId},
         machine::{Journaled, Machine},
-        time::Now,
+        time::{Now, UnixSeconds},
     };
     use branchline_station_role::station::crossings::{
         Crossing, CrossingDesk, CrossingInput, CrossingSetup, PatchFrom, UpdateOffer,
@@ -215,6 +232,24 @@ mod tests {
         let error = given((vec![], false)).await.unwrap_err();
         assert!(error.to_string().contains("gives nothing"), "{error:#}");
         assert_eq!(journals.last(CROSSINGS_JOURNAL).unwrap(), 1);
+    }
+
+    #[test]
+    fn who_has_acted_in_a_later_epoch_asks_for_nothing_more() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = station(&home);
+        let epoch = |charter_version| Epoch { charter_version, term: 0 };
+        let entered = |number: u64| {
+            let event = StationEvent::EpochEntered { at: UnixSeconds(1), epoch: epoch(number) };
+            (number, codec::encode(&SiteEvent::Station(event), EVENT_BYTES_MAX).unwrap())
+        };
+        assert!(!has_acted_after(&journals, epoch(2)).unwrap(), "nothing is journaled yet");
+        // What the former station gave, while not all of it has come.
+        journals.import(SITE_JOURNAL, &[entered(1), entered(2)]).unwrap();
+        assert!(!has_acted_after(&journals, epoch(2)).unwrap());
+        journals.import(SITE_JOURNAL, &[entered(3)]).unwrap();
+        assert!(has_acted_after(&journals, epoch(2)).unwrap());
+        assert!(!has_acted_after(&journals, epoch(3)).unwrap(), "it was moved away and comes back");
     }
 
     #[test]

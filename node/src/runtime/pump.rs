@@ -1,7 +1,7 @@
 //! The pump: takes inputs, drives one machine, journals its events, and lets outputs go when they are safe.
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use branchline_protocol::machine::{Journaled, Machine, Record, Sequence, Sequenced};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -104,6 +104,8 @@ pub struct Pump<M: Journaled, E> {
     machine: M,
     writer: JournalWriter,
     durable: watch::Receiver<Sequence>,
+    /// The last event that was handed to the journal.
+    appended: Sequence,
     waiting: VecDeque<Sequenced<M::Output>>,
     effects: E,
     clock: Clock,
@@ -146,7 +148,8 @@ where
         let records: Vec<Record<M::Event>> = store.read(name)?;
         let machine = M::recover(setup, clock.now(), records);
         let durable = writer.durable();
-        Ok(Self { machine, writer, durable, waiting: VecDeque::new(), effects, clock, receiver: inputs.receiver })
+        let (appended, waiting, receiver) = (*durable.borrow(), VecDeque::new(), inputs.receiver);
+        Ok(Self { machine, writer, durable, appended, waiting, effects, clock, receiver })
     }
 
     /// The machine as its journal left it.
@@ -173,7 +176,7 @@ where
                 message = self.receiver.recv() => match message {
                     None => return Ok(()),
                     Some(Message::End(done)) => {
-                        self.end().await;
+                        self.end().await?;
                         // Whoever asked may have gone.
                         let _ = done.send(());
                         return Ok(());
@@ -195,16 +198,20 @@ where
     }
 
     /// Waits until all that was journaled is durable and the journal's thread has ended, and lets go what waited for that.
-    async fn end(&mut self) {
+    async fn end(&mut self) -> Result<()> {
         self.writer.close();
         while self.durable.changed().await.is_ok() {}
         let durable = *self.durable.borrow();
         self.perform(durable);
+        // A thread that broke looks like one that was done, and the next station would get a journal with a gap.
+        ensure!(durable >= self.appended, "the journal's thread has ended before it wrote all");
+        Ok(())
     }
 
     async fn drain(&mut self) -> Result<()> {
         while let Some(record) = self.machine.poll_record() {
             self.writer.append(&record).await?;
+            self.appended = record.sequence;
         }
         while let Some(output) = self.machine.poll_output() {
             self.waiting.push_back(output);

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use branchline_protocol::{
     charter::{Authority, Charter, Signed},
     ids::{NodeId, SiteName},
@@ -93,7 +93,7 @@ async fn stand_down(node: &Node, station: &StationContext) {
 
 async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let charter = authority.charter();
-    if let Some((former, _)) = charter.former_stations.last() {
+    if let Some(former) = charter.former_stations.last() {
         handover::fetch(node, *former).await?;
     }
     let router_config =
@@ -106,6 +106,9 @@ async fn take_over(node: &Arc<Node>, authority: &Arc<Authority>) -> Result<()> {
     let (handle, inputs) = pump::channel::<SiteMachine>();
     let context = StationContext::new(handle.clone(), charter.site.clone(), Arc::clone(node), router);
     let pump = Pump::recover(&node.journals, SITE_JOURNAL, setup, node.clock, inputs, context.effects())?;
+    // The journal is this machine's now, and given to nobody; what a newer charter's station got before, it must not add to.
+    let still = designating(node).is_some_and(|now| now.charter().version == charter.version);
+    ensure!(still, "a newer charter came meanwhile");
     // Before it acts: a list that the machine makes must follow this one.
     take_over_revocations(node, &charter.site, &pump.machine().station().state().revoked)?;
     let begins = open_door(node, charter).await?;

@@ -123,6 +123,11 @@ impl JournalStore {
         Ok(JournalWriter { sender: Some(sender), durable })
     }
 
+    /// Whether somebody writes a journal now.
+    pub fn is_written(&self, name: &str) -> bool {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
     /// Two machines on one journal would write over each other's events.
     fn sole_writer(&self, name: &'static str) -> Result<SoleWriter> {
         let new = self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
