@@ -5,11 +5,11 @@ provider edges have it), so that the station serves every host itself. A new ver
 again and again; every host fetches each from the station. The station's memory is read every two seconds, also while it
 serves. It keeps every payload that it has served, and every host does: mind the room in --directory.
 
-Prints, or with --json on the last line as {"results": [{"node", "peers", "minutes", "payloads", "served_bytes",
+Prints, or with --json on the last line as {"results": [{"node", "peers", "peers_least", "minutes", "payloads", "served_bytes",
 "core_percent", "rss_bytes_first_quarter", "rss_bytes_last_quarter", "anonymous_bytes_first_quarter",
 "anonymous_bytes_last_quarter", "peak_bytes", "growth_bytes_per_hour"}]}: medians of the first and the last quarter of the
 time, the most that was ever resident (VmHWM), and the slope of a line through all samples after the first quarter.
-`peers` is the least number of bulk connections that stood at the end of a payload.
+`peers` is the median of the bulk connections that stood at the end of a payload, `peers_least` the least.
 """
 
 import os
@@ -90,7 +90,7 @@ def measure(options, nodes):
     sampler.join()
     took = time.monotonic() - begin
     return {
-        "node": "station", "peers": min(peers), "minutes": round(took / 60, 1), "payloads": number - 1,
+        "node": "station", "peers": statistics.median(peers), "peers_least": min(peers), "minutes": round(took / 60, 1), "payloads": number - 1,
         "served_bytes": nodes.site.sent_bytes("station") - sent,
         "core_percent": round(100 * (used_seconds(station) - used) / took, 2),
         **memory_of(sampler.samples, begin, took), "peak_bytes": station.memory_bytes("VmHWM"),
