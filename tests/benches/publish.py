@@ -60,10 +60,8 @@ def one_run(nodes, number, silent):
         nodes.until(lambda: nodes.catalogue_is_at(machine), f"the catalogue at {machine}", pause_seconds=0.002)
     catalogue_seconds = time.monotonic() - start
     stopped = [process for process in nodes.processes if process.machine in silent]
-    pack, selector = nodes.packs[-1], selectors.DefaultSelector()
-    for host in awake:
-        call = Call(nodes.home(host), {"packs": {"wait": pack}})
-        selector.register(call.socket, selectors.EVENT_READ, call)
+    pack = nodes.packs[-1]
+    selector = waiting_hosts(nodes, pack, awake)
     time.sleep(1)
     for process in stopped:
         os.kill(process.pid, signal.SIGSTOP)
@@ -76,7 +74,17 @@ def one_run(nodes, number, silent):
             "published_seconds": catalogue_seconds + times[-1]}
 
 
-def staged_times(nodes, pack, selector):
+def waiting_hosts(nodes, pack, hosts):
+    """Calls of these hosts that are answered once they have the pack."""
+    selector = selectors.DefaultSelector()
+    for host in hosts:
+        call = Call(nodes.home(host), {"packs": {"wait": pack}})
+        selector.register(call.socket, selectors.EVENT_READ, call)
+    return selector
+
+
+def staged_times(nodes, pack, selector, seconds_max=PAYLOAD_SECONDS_MAX):
+    """Stages a pack and gives the seconds after which each of the waiting hosts has it; too long is an error."""
     start = time.monotonic()
     command = {"packs": {"stage": {"pack": pack, "staging": "fetched", "here": False}}}
     staging = Call(nodes.home("station"), command)
@@ -87,8 +95,8 @@ def staged_times(nodes, pack, selector):
                 times.append(time.monotonic() - start)
                 selector.unregister(key.fileobj)
         nodes.must_run()
-        if time.monotonic() - start > PAYLOAD_SECONDS_MAX:
-            raise BenchError(f"after {PAYLOAD_SECONDS_MAX} s {len(times)} hosts have the payload")
+        if time.monotonic() - start > seconds_max:
+            raise BenchError(f"after {seconds_max} s {len(times)} hosts have the payload")
     staging.socket.close()
     return times
 

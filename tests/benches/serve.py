@@ -18,8 +18,9 @@ import subprocess
 import threading
 import time
 
-from common import BenchError, add_site_options, option_parser, print_results, say, write_payload
-from nodes import Branchline, Call, ask
+from common import RUN_SECONDS_MAX, BenchError, add_site_options, option_parser, print_results, say, write_payload
+from nodes import Branchline, ask
+from publish import staged_times, waiting_hosts
 from site_lab import processor_seconds, shaped_site
 
 SAMPLE_SECONDS = 2
@@ -62,12 +63,7 @@ def serve(nodes, number, size_mebibytes):
     ask(nodes.home("headquarters"), {"publish": {"directory": os.path.join(bundle, "catalogue")}})
     nodes.until(nodes.catalogue_is_everywhere, f"catalogue {number} at every host")
     pack = nodes.packs[-1]
-    waits = [Call(nodes.home(host), {"packs": {"wait": pack}}) for host in nodes.site.hosts]
-    ask(nodes.home("station"), {"packs": {"stage": {"pack": pack, "staging": "fetched", "here": False}}})
-    for call in waits:
-        while call.take() is None:
-            pass
-    nodes.must_run()
+    staged_times(nodes, pack, waiting_hosts(nodes, pack, nodes.site.hosts), RUN_SECONDS_MAX)
 
 
 def measure(options, nodes):

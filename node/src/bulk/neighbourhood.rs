@@ -182,7 +182,7 @@ impl Service {
     }
 
     /// A peer that came by itself may be dialled at once; but a ban outlasts that.
-    pub(super) fn may_be_dialled(&mut self, peer: NodeId) {
+    pub(super) fn forget_failures_of(&mut self, peer: NodeId) {
         let now = Instant::now();
         self.backoffs.retain(|other, backoff| *other != peer || backoff.until > now);
     }

@@ -273,7 +273,7 @@ impl Service {
         self.dialling.remove(&new.peer);
         self.suggested.remove(&new.peer);
         if !new.dialled {
-            self.may_be_dialled(new.peer);
+            self.forget_failures_of(new.peer);
         }
         let ours = new.kind == LinkKind::Client || self.site.as_ref() == Some(&new.site);
         if !ours || !self.links.prefers(self.documents.node(), &new) {

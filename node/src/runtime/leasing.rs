@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{mesh::Mesh, store::journal::JournalStore};
 
-/// Gives out leases as long as it is held.
+/// Gives out leases until it is ended, or as long as it is held.
 #[derive(Clone)]
 pub struct Leasing {
     handle: PumpHandle<LeaseDesk>,

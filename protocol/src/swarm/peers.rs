@@ -367,8 +367,8 @@ impl Swarm {
     /// nothing that is missing here. It may be left for somebody else's sake.
     pub fn is_spare(&self, peer: PeerKey) -> bool {
         let Some(state) = self.peer(peer) else { return true };
-        let being_served = self.uploads.iter().map(|(upload, _)| upload).chain(&self.uploads_overdue);
-        let served = being_served.into_iter().any(|upload| upload.peer == peer);
+        let mut being_served = self.uploads.iter().map(|(upload, _)| upload).chain(&self.uploads_overdue);
+        let served = being_served.any(|upload| upload.peer == peer);
         if served || state.queued > 0 || !state.flights.is_empty() || state.turn.is_some() || state.push.is_some() {
             return false;
         }
