@@ -72,10 +72,11 @@ pub const LAN_IN_FLIGHT_BYTES: u64 = 64 << 10;
 pub const WAN_IN_FLIGHT_BYTES: u64 = 1 << 20;
 /// Bytes that may be under way or at the store, over all packs.
 pub const STORING_BYTES_MAX: u64 = 16 << 20;
-/// Frames that one node serves at a time.
-pub const UPLOAD_SLOTS: usize = 8;
+/// Frames that one node serves at a time: one to each neighbour by the site's graph, and two to others. Where fewer are,
+/// neighbours that take long keep others waiting.
+pub const UPLOAD_SLOTS: usize = BULK_NEIGHBOURS_MAX + 2;
 /// Neighbours to which the first holder pushes at a time.
-pub const PUSH_SLOTS: usize = 10;
+pub const PUSH_SLOTS: usize = 14;
 /// Most slots of either kind for a node whose link is much faster than its neighbours'.
 pub const LINK_SLOTS_MAX: usize = 64;
 /// Announcements are gathered for at most this long, in milliseconds.

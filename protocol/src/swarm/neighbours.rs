@@ -3,9 +3,20 @@
 //! The members stand on `degree / 2` rings, on each at a place that follows from the site's seed, the ring's number and
 //! their identity; a member's neighbours are those before and after it on every ring. The union of random rings is a
 //! random graph of even degree: it is connected, its diameter grows with the logarithm of the members, and rarest first
-//! over ten of its neighbours spreads within a tenth of the bound (measured by `simulations/tests/spread.rs`). Who joins or leaves changes two neighbours of its own neighbours only, and two members
-//! whose lists of members differ a little compute almost the same graph.
+//! over ten of its neighbours spreads within a tenth of the bound (measured by `simulations/tests/spread.rs`). Who joins
+//! or leaves changes two neighbours of its own neighbours only, and two members whose lists of members differ a little
+//! compute almost the same graph.
+//!
+//! In a small site two members are often next to each other on several rings, so that one has six neighbours where
+//! another has ten: of twenty the average has eight. Whoever has few, or few fast ones, is late. So those that lack
+//! neighbours are linked with each other, on rings of their own (`docs/src/decisions/spread-tuning.md`).
 use crate::ids::{Hash, NodeId};
+
+/// Up to so many members, who lacks neighbours is given more. In larger sites few lack one, and the whole graph need not
+/// be known to know one's neighbours.
+const FILLED_MEMBERS_MAX: usize = 256;
+/// Rings on which those that lack neighbours are linked.
+const FILLING_RINGS: usize = 8;
 
 fn place(seed: &Hash, ring: usize, node: NodeId) -> (u64, NodeId) {
     let mut bytes = [0; 72];
@@ -28,6 +39,11 @@ pub fn neighbours_of(own: NodeId, members: &[NodeId], seed: &Hash, degree: usize
     others.dedup();
     if others.len() <= degree {
         return others;
+    }
+    if others.len() < FILLED_MEMBERS_MAX {
+        others.push(own);
+        let of_own = neighbours(&others, seed, degree).pop().unwrap_or_default();
+        return of_own.into_iter().filter_map(|index| others.get(index as usize).copied()).collect();
     }
     let mut chosen = Vec::with_capacity(degree);
     for ring in 0..degree.div_ceil(2) {
@@ -62,10 +78,34 @@ pub fn neighbours(members: &[NodeId], seed: &Hash, degree: usize) -> Vec<Vec<u32
     }
     for list in &mut chosen {
         list.truncate(degree);
-        list.sort_unstable_by_key(|index| members[*index as usize]);
+        list.sort_unstable();
         list.dedup();
     }
+    if count <= FILLED_MEMBERS_MAX {
+        fill(members, seed, degree, &mut chosen);
+    }
+    for list in &mut chosen {
+        list.sort_unstable_by_key(|index| members[*index as usize]);
+    }
     chosen
+}
+
+/// Links those that have fewer neighbours than `degree` with each other.
+fn fill(members: &[NodeId], seed: &Hash, degree: usize, chosen: &mut [Vec<u32>]) {
+    for ring in 0..FILLING_RINGS {
+        let lacking = (0..members.len()).filter(|index| chosen[*index].len() < degree);
+        let mut circle: Vec<_> =
+            lacking.map(|index| (place(seed, degree.div_ceil(2) + ring, members[index]), index)).collect();
+        circle.sort_unstable();
+        for at in 0..circle.len() {
+            let (one, other) = (circle[at].1, circle[(at + 1) % circle.len()].1);
+            let have_room = chosen[one].len() < degree && chosen[other].len() < degree;
+            if one != other && have_room && !chosen[one].contains(&(other as u32)) {
+                chosen[one].push(other as u32);
+                chosen[other].push(one as u32);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +151,29 @@ mod tests {
         assert!(fewer.iter().filter(changed).count() <= 10);
         let mean = neighbours(&all, &seed, 10).iter().map(Vec::len).sum::<usize>() as f64 / 500.0;
         assert!(mean > 9.7, "mean degree {mean}");
+    }
+
+    #[test]
+    fn in_a_small_site_everybody_has_almost_as_many_neighbours() {
+        for count in [12, 21, 51, 120, 256] {
+            for seed in 0u8..8 {
+                let graph = neighbours(&members(count), &Hash([seed; 32]), 10);
+                let lacking: usize = graph.iter().map(|list| 10 - list.len()).sum();
+                let fewest = graph.iter().map(Vec::len).min().unwrap_or(0);
+                assert!(lacking <= 4 && fewest >= 8, "{count} members, seed {seed}: {lacking} lack, {fewest} at least");
+            }
+        }
+    }
+
+    #[test]
+    fn who_leaves_a_small_site_changes_a_part_of_the_links() {
+        let (all, seed) = (members(100), Hash::of(b"seed"));
+        let fewer = all[1..].to_vec();
+        let kept = |own: &NodeId| {
+            let before = neighbours_of(*own, &all, &seed, 10);
+            neighbours_of(*own, &fewer, &seed, 10).iter().filter(|other| before.contains(other)).count()
+        };
+        let kept: usize = fewer.iter().map(kept).sum();
+        assert!(kept >= 99 * 9, "{kept} of 990 ends of links are kept");
     }
 }

@@ -56,6 +56,8 @@ const FILLED_THOUSANDTHS: u128 = 990;
 /// Slots of a card that sends as fast as others receive, if frames are long: one that is sent, one that waits for its
 /// receiver, one that is given out. With two the card is idle at times, with each beyond three choices are older.
 const BUSY_SLOTS: u128 = 3;
+/// Most slots for a card that sends as fast as others receive: more make choices older and fill no link better.
+const EQUAL_SLOTS_MAX: u128 = 8;
 /// Turnarounds from a frame's end to the begin of the next in its slot, as turns that are passed and those that are
 /// given anew count too: measured, with receive slots.
 const TURNAROUNDS: u128 = 6;
@@ -67,19 +69,19 @@ impl Tuning {
     /// sends slower than its neighbours receive has fewer slots, in proportion, and who sends faster has more; who
     /// receives is sent to by as many as fill its link. Three slots keep a card busy. Those that wait for a turn
     /// come on top: a frame leaves in every frame's time, and some turnarounds pass until its slot is taken again, so
-    /// that, by Little's law, as many slots wait as frames could be sent meanwhile. It is never more than the default,
+    /// that, by Little's law, as many slots wait as frames could be sent meanwhile. It is never more than eight,
     /// nor fewer than fill the link in spite of one turnaround between two frames of one slot
     /// (`docs/src/decisions/slots.md`).
     pub fn for_link(link: LinkFigures) -> Self {
         let neighbour = u128::from(link.neighbour_receives_bytes_per_second.max(1));
         let waiting = TURNAROUNDS * link.idle_thousandths(link.neighbour_receives_bytes_per_second);
-        let equal = (BUSY_SLOTS + (waiting + 500) / 1000).min(UPLOAD_SLOTS as u128);
+        let equal = (BUSY_SLOTS + (waiting + 500) / 1000).min(EQUAL_SLOTS_MAX);
         let slots = |equal: u128, rate: u64| {
             let slots = (equal * u128::from(rate.max(1))).div_ceil(neighbour).max(link.filling_slots(rate));
             slots.clamp(1, LINK_SLOTS_MAX as u128)
         };
         let send = link.send_bytes_per_second;
-        let push = equal * PUSH_SLOTS as u128 / UPLOAD_SLOTS as u128;
+        let push = equal * 5 / 4;
         let neighbour_sends = link.neighbour_sends_bytes_per_second;
         let receive = u128::from(link.receive_bytes_per_second.max(1)) * slots(equal, neighbour_sends);
         let receive = receive.div_ceil(u128::from(neighbour_sends.max(1)));
@@ -147,7 +149,7 @@ mod tests {
         let card = (125_000_000, 125_000_000);
         assert_eq!(slots(card, card, 128 << 10, 200), (4, 5, 4));
         assert_eq!(slots(card, card, 64 << 10, 200), (5, 6, 5));
-        assert_eq!(slots(card, card, 64 << 10, 1000), (8, 10, 8), "never more than the default");
+        assert_eq!(slots(card, card, 64 << 10, 1000), (8, 10, 8), "never more than eight");
     }
 
     #[test]

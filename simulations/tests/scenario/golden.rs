@@ -104,8 +104,8 @@ const FLOW: &str = r#"
     batch = 16
 "#;
 
-const CHUNK_HASH: &str = "85ae7f9404615b05d340e89dcb6c4756c226a102fd11ce3a5c7842f81ec45032";
-const FLOW_HASH: &str = "0c1d72e19d5b13bef424fbad24d4d2181f76c2195ad6aee05f85f7200012be5f";
+const CHUNK_HASH: &str = "6e41735503e4f1790d20e22eca61e9d9890096e35de380d37eca0bd0c02f7281";
+const FLOW_HASH: &str = "166e3ad1da1c395c96edee1d6623a859288a6a1a11975135d75cd025f6ef87f9";
 
 fn simulated(text: &str, workers: &dyn Workers) -> Simulated {
     let options = Options { calibration_sites: 6, ..Options::default() };
