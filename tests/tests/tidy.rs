@@ -136,6 +136,19 @@ fn every_crate_forbids_unsafe_code() {
     fail_if_any(&faults, "these crate roots lack #![forbid(unsafe_code)]");
 }
 
+/// The one file that may hold unsafe code; `docs/src/decisions/resident-code.md` says why.
+const UNSAFE: &str = "node/resident/src/lib.rs";
+
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    let files = files();
+    let word = concat!("unsafe", " {");
+    let elsewhere = places(&files, |name| name.ends_with(".rs") && name != UNSAFE, |line| line.contains(word));
+    fail_if_any(&elsewhere, "unsafe code outside of the file that may hold it");
+    let here = places(&files, |name| name == UNSAFE, |line| line.contains(word));
+    assert_eq!(here.len(), 1, "each needs a decision: {here:?}");
+}
+
 #[test]
 fn every_crate_takes_the_workspace_lints() {
     let faults: Vec<_> = files()
@@ -143,6 +156,8 @@ fn every_crate_takes_the_workspace_lints() {
         .filter(|(name, _)| name.ends_with("/Cargo.toml"))
         // The fuzz targets are a workspace of their own, with the fuzzer's flags.
         .filter(|(name, _)| name != "tests/fuzz/Cargo.toml")
+        // It has lints of its own, since what the workspace forbids cannot be allowed again.
+        .filter(|(name, _)| name != "node/resident/Cargo.toml")
         .filter(|(_, text)| !text.contains("[lints]\nworkspace = true"))
         .map(|(name, _)| name.clone())
         .collect();

@@ -32,7 +32,7 @@ use super::{
     notices::{Cause, Notices},
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
-    shutdown, staging,
+    resident, shutdown, staging,
     station::StationContext,
     stationing,
     surveys::Surveys,
@@ -138,6 +138,7 @@ pub async fn run_node(home: Home) -> Result<Ended> {
     tokio::spawn(take_mesh_events(Arc::clone(&node), mesh_events));
     tokio::spawn(take_pack_events(Arc::clone(&node), pack_events));
     tokio::spawn(renew_memberships(Arc::clone(&node)));
+    tokio::spawn(resident::keep_small());
     let calls = control::listen(&node.home.path("control.sock"))?;
     tokio::spawn(commands::serve(Arc::clone(&node), calls));
     let addresses = node.documents.addresses();
