@@ -72,11 +72,11 @@ pub const LAN_IN_FLIGHT_BYTES: u64 = 64 << 10;
 pub const WAN_IN_FLIGHT_BYTES: u64 = 1 << 20;
 /// Bytes that may be under way or at the store, over all packs.
 pub const STORING_BYTES_MAX: u64 = 16 << 20;
-/// Frames that one node serves at a time: one to each neighbour by the site's graph, and two to others. Where fewer are,
+/// Frames that one node serves at a time: as many as it has neighbours by the site's graph, and two more. Where fewer are,
 /// neighbours that take long keep others waiting.
 pub const UPLOAD_SLOTS: usize = BULK_NEIGHBOURS_MAX + 2;
-/// Neighbours to which the first holder pushes at a time.
-pub const PUSH_SLOTS: usize = 14;
+/// Neighbours to which the first holder pushes at a time; more would take too long at [`HOST_RATE_BITS_PER_SECOND_MIN`].
+pub const PUSH_SLOTS: usize = 13;
 /// Most slots of either kind for a node whose link is much faster than its neighbours'.
 pub const LINK_SLOTS_MAX: usize = 64;
 /// Announcements are gathered for at most this long, in milliseconds.
@@ -110,8 +110,8 @@ pub const RATE_BITS_PER_SECOND_MAX: u64 = 1_000_000_000_000;
 /// Least rate of a line or a rollout that is not off, in bits per second: a frame must pass within the time after which a
 /// silent origin is given up.
 pub const LINE_RATE_BITS_PER_SECOND_MIN: u64 = 128_000;
-/// Least rate of a node, in bits per second: the frames in its upload slots must pass within the time after which a
-/// silent neighbour is given up.
+/// Least rate of a node, in bits per second: frames of 64 KiB in all of its slots must pass within the time after which a
+/// silent neighbour is given up. Longer ones need more (`docs/src/operate/bandwidth.md`).
 pub const HOST_RATE_BITS_PER_SECOND_MIN: u64 = 4_000_000;
 /// Windows of one schedule.
 pub const SCHEDULE_WINDOWS_MAX: usize = 64;

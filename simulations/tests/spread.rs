@@ -34,7 +34,7 @@ fn ten_neighbours_of_five_hundred_stay_within_a_tenth_of_the_bound() {
     }
 }
 
-/// The same with what nodes have: cards alike, frames of 64 KiB, twelve slots to serve and fourteen to push.
+/// The same with what nodes have: cards alike, frames of 64 KiB, twelve slots to serve and thirteen to push.
 #[test]
 fn ten_neighbours_of_five_hundred_nodes_stay_within_a_tenth_of_the_bound() {
     let (hosts, frames, frame_bytes, bits_per_second) = (500, 1024, 64 << 10, 100e6);

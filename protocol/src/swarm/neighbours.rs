@@ -4,12 +4,12 @@
 //! their identity; a member's neighbours are those before and after it on every ring. The union of random rings is a
 //! random graph of even degree: it is connected, its diameter grows with the logarithm of the members, and rarest first
 //! over ten of its neighbours spreads within a tenth of the bound (measured by `simulations/tests/spread.rs`). Who joins
-//! or leaves changes two neighbours of its own neighbours only, and two members whose lists of members differ a little
-//! compute almost the same graph.
+//! or leaves changes two neighbours on each ring, and two members whose lists of members differ a little compute almost
+//! the same graph.
 //!
 //! In a small site two members are often next to each other on several rings, so that one has six neighbours where
 //! another has ten: of twenty the average has eight. Whoever has few, or few fast ones, is late. So those that lack
-//! neighbours are linked with each other, on rings of their own (`docs/src/decisions/spread-tuning.md`).
+//! neighbours are linked with each other, on rings of their own; who joins or leaves then changes up to a tenth of the links (`docs/src/decisions/spread-tuning.md`).
 use crate::ids::{Hash, NodeId};
 
 /// Up to so many members, who lacks neighbours is given more. In larger sites few lack one, and the whole graph need not
@@ -100,7 +100,9 @@ fn fill(members: &[NodeId], seed: &Hash, degree: usize, chosen: &mut [Vec<u32>])
         for at in 0..circle.len() {
             let (one, other) = (circle[at].1, circle[(at + 1) % circle.len()].1);
             let have_room = chosen[one].len() < degree && chosen[other].len() < degree;
-            if one != other && have_room && !chosen[one].contains(&(other as u32)) {
+            // Of an odd degree the last ring leads one way only, so that one may know the other already and not be known.
+            let strangers = !chosen[one].contains(&(other as u32)) && !chosen[other].contains(&(one as u32));
+            if one != other && have_room && strangers {
                 chosen[one].push(other as u32);
                 chosen[other].push(one as u32);
             }
@@ -134,6 +136,10 @@ mod tests {
                 prop_assert_eq!(&sorted, &neighbours_of(members[own], &members, &seed, degree));
                 prop_assert!(list.len() <= degree.max(1) && !list.contains(&(own as u32)));
                 prop_assert!(list.iter().all(|other| graph[*other as usize].contains(&(own as u32))), "not mutual");
+            }
+            for list in neighbours(&members, &seed, degree + 1) {
+                let different: BTreeSet<_> = list.iter().collect();
+                prop_assert!(different.len() == list.len() && list.len() <= degree + 1, "an odd degree: {:?}", list);
             }
             let (mut reached, mut edge) = (BTreeSet::from([0]), vec![0u32]);
             while let Some(node) = edge.pop() {

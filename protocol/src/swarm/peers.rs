@@ -6,7 +6,9 @@ use super::{
 use crate::{
     content::{Bitmap, bits},
     ids::NodeId,
-    limits::{BANS_MAX, BULK_CONNECTIONS_MAX, HAVE_FRAMES_MAX},
+    limits::{
+        BANS_MAX, BULK_CONNECTIONS_MAX, HAVE_FRAMES_MAX, HOST_RATE_BITS_PER_SECOND_MIN, PUSH_SLOTS, UPLOAD_SLOTS,
+    },
     refusal::RefusalKind,
     time::Monotonic,
 };
@@ -34,8 +36,14 @@ const ORIGIN_SILENCE_MAX: u64 = 300_000_000;
 /// The slowest rate at which a neighbour may send without counting as silent: 256 KiB/s, as microseconds per KiB.
 const MICROSECONDS_PER_KIB: u64 = 3_906;
 
+/// Frames of 64 KiB, of which all images below 512 MiB are made, pass in time from the slowest node that a rule may make.
+const _: () = {
+    let bits = (if PUSH_SLOTS > UPLOAD_SLOTS { PUSH_SLOTS } else { UPLOAD_SLOTS } * 8) as u64 * (64 << 10);
+    assert!(bits * 1_000_000 / HOST_RATE_BITS_PER_SECOND_MIN < patience(64 << 10));
+};
+
 /// The time in which `bytes` must have been sent by a neighbour that counts as alive, in microseconds.
-pub(super) fn patience(bytes: u64) -> u64 {
+pub(super) const fn patience(bytes: u64) -> u64 {
     SILENCE + bytes.div_ceil(1024) * MICROSECONDS_PER_KIB
 }
 

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn short_frames_take_more_slots_up_to_the_default() {
+    fn short_frames_take_more_slots_up_to_eight() {
         // 128 KiB at 125 MB/s take 1.05 ms.
         let card = (125_000_000, 125_000_000);
         assert_eq!(slots(card, card, 128 << 10, 200), (4, 5, 4));
