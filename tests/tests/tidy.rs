@@ -139,14 +139,27 @@ fn every_crate_forbids_unsafe_code() {
 /// The one file that may hold unsafe code; `docs/src/decisions/resident-code.md` says why.
 const UNSAFE: &str = "node/resident/src/lib.rs";
 
+/// Whether a line of code, not of comment, has the word.
+fn has_word(line: &str, wanted: &str) -> bool {
+    let code = !line.trim_start().starts_with("//");
+    code && line.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == wanted)
+}
+
 #[test]
 fn unsafe_code_stands_in_one_file() {
+    assert!(has_word("#[unsafe(no_mangle)]", "unsafe") && !has_word("#![forbid(unsafe_code)]", "unsafe"));
     let files = files();
-    let word = concat!("unsafe", " {");
-    let elsewhere = places(&files, |name| name.ends_with(".rs") && name != UNSAFE, |line| line.contains(word));
+    let here = |word: &str| places(&files, |name| name == UNSAFE, |line| has_word(line, word)).len();
+    let elsewhere = |name: &str| name.ends_with(".rs") && name != UNSAFE && name != "tests/tests/tidy.rs";
+    let elsewhere = places(&files, elsewhere, |line| has_word(line, "unsafe"));
     fail_if_any(&elsewhere, "unsafe code outside of the file that may hold it");
-    let here = places(&files, |name| name == UNSAFE, |line| line.contains(word));
-    assert_eq!(here.len(), 1, "each needs a decision: {here:?}");
+    assert_eq!((here("unsafe"), here("unsafe_code")), (1, 1), "each block needs a decision");
+    let calls = places(&files, |name| name == UNSAFE, |line| line.contains("madvise(range"));
+    assert_eq!(calls.len(), 1, "each call needs a decision: {calls:?}");
+    let lints = files.iter().find(|(name, _)| name == "node/resident/Cargo.toml").map_or("", |(_, text)| text);
+    for lint in ["unsafe_code = \"deny\"", "undocumented_unsafe_blocks = \"deny\""] {
+        assert!(lints.contains(lint), "node/resident/Cargo.toml lacks {lint}");
+    }
 }
 
 #[test]

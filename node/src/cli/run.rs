@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use branchline_resident::ProgramPages;
 
 use crate::{config::Home, observe, runtime};
 
@@ -26,9 +27,11 @@ pub struct Args {
 /// # Errors
 /// The home directory cannot be used, an address cannot be listened on, or the journal fails.
 pub fn run(args: Args) -> Result<ExitCode> {
+    // Before anything else is mapped.
+    let pages = ProgramPages::find();
     observe::start_log(args.log_json);
     let home = Home::open(&args.home)?;
-    match super::block_on(runtime::run_node(home))?? {
+    match super::block_on(runtime::run_node(home, pages))?? {
         runtime::Ended::Told => Ok(ExitCode::SUCCESS),
         runtime::Ended::Moved(address) => Err(start_anew().context(format!(
             "this machine's address is {address} now, and the node cannot start anew by itself; start it again"

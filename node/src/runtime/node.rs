@@ -15,6 +15,7 @@ use branchline_protocol::{
     session::{Directive, HostInput, HostMachine, HostSetup},
     wire::control::{ControlAnswer, ControlRequest},
 };
+use branchline_resident::ProgramPages;
 use branchline_station_role::headquarters::{HeadquartersMachine, HeadquartersSetup};
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,11 +91,12 @@ impl Node {
     }
 }
 
-/// Runs the node that lives in `home` until the process is told to end, or to start anew at another address.
+/// Runs the node that lives in `home` until the process is told to end, or to start anew at another address. It gives back
+/// `pages` of the program that only its start needed.
 ///
 /// # Errors
 /// A part cannot be started: the message says which, and what to do.
-pub async fn run_node(home: Home) -> Result<Ended> {
+pub async fn run_node(home: Home, pages: std::io::Result<ProgramPages>) -> Result<Ended> {
     let config = home.config_or_default()?;
     let seat = Seat::of(&home, &config)?;
     let identifier = machine_identifier(&config.root, &home)?;
@@ -138,7 +140,7 @@ pub async fn run_node(home: Home) -> Result<Ended> {
     tokio::spawn(take_mesh_events(Arc::clone(&node), mesh_events));
     tokio::spawn(take_pack_events(Arc::clone(&node), pack_events));
     tokio::spawn(renew_memberships(Arc::clone(&node)));
-    tokio::spawn(resident::keep_small());
+    tokio::spawn(resident::keep_small(pages));
     let calls = control::listen(&node.home.path("control.sock"))?;
     tokio::spawn(commands::serve(Arc::clone(&node), calls));
     let addresses = node.documents.addresses();

@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Gives back the code that the start or a rare task needed, as long as the node runs.
-pub(super) async fn keep_small() {
-    let pages = match ProgramPages::find() {
+pub(super) async fn keep_small(pages: std::io::Result<ProgramPages>) {
+    let pages = match pages {
         Ok(pages) => pages,
         Err(error) => {
             return tracing::debug!(%error, "the program's own pages cannot be found; all of them stay resident");
