@@ -11,12 +11,16 @@ use super::{
     read_ahead::{Read, ReadAhead},
     shaper::Lane,
 };
-use crate::{mesh::Documents, runtime::wall_time};
+use crate::{
+    mesh::{Admission, Documents},
+    runtime::wall_time,
+};
 use branchline_protocol::{
     ids::{NodeId, PackId, SiteName},
     limits::{BULK_INBOX_BYTES_MAX, BULK_MESSAGE_BYTES_MAX},
     refusal::{Refusal, RefusalKind},
     swarm::Place,
+    time::UnixSeconds,
     wire::{
         bulk::{BULK_VERSIONS, BulkMessage},
         codec::CodecError,
@@ -94,6 +98,8 @@ pub(super) struct Established {
     pub dialled: bool,
     /// To be judged again when documents change.
     pub hello: Box<Hello>,
+    /// When the peer's membership ends, where it needs one.
+    pub ends_at: Option<UnixSeconds>,
     pub stream: LinkStream,
 }
 
@@ -102,8 +108,8 @@ pub(super) fn own_hello(documents: &Documents, site: &SiteName) -> Option<Box<He
     documents.hello(site).map(|hello| Box::new(Hello { versions: BULK_VERSIONS, ..hello }))
 }
 
-/// Judges a peer's hello; gives its site.
-pub(super) fn judge(documents: &Documents, peer: NodeId, hello: &Hello) -> Result<SiteName, Refusal> {
+/// Judges a peer's hello; gives its site, and how long it is a member there.
+pub(super) fn judge(documents: &Documents, peer: NodeId, hello: &Hello) -> Result<Admission, Refusal> {
     if hello.versions.0.max(BULK_VERSIONS.0) > hello.versions.1.min(BULK_VERSIONS.1) {
         let reason = format!(
             "this node speaks versions {} to {} of the bulk protocol, the peer {} to {}; upgrade the older one",
@@ -118,7 +124,7 @@ pub(super) fn judge(documents: &Documents, peer: NodeId, hello: &Hello) -> Resul
         let reason = format!("the membership of {peer} expired; the station renews it on the control plane");
         return Err(Refusal::new(RefusalKind::NotAMember, reason));
     }
-    Ok(admission.site)
+    Ok(admission)
 }
 
 /// Where the two ends of a connection stand to each other (R70: LAN only if both addresses lie in the prefixes).

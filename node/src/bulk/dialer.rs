@@ -49,10 +49,11 @@ pub(super) async fn dial(
         BulkMessage::Refused(refusal) => return Err(LinkError::RefusedThere(refusal)),
         _ => return Err(LinkError::NoHello),
     };
-    let answered = judge(documents, node, &hello).map_err(LinkError::Refused)?;
+    let admission = judge(documents, node, &hello).map_err(LinkError::Refused)?;
     let kind = kind_of(documents, site, node, (own.ip(), other.ip()));
-    let kind = kind.filter(|_| answered == *site).ok_or(LinkError::NoHello)?;
-    Ok(Established { peer: node, site: site.clone(), kind, dialled: true, hello, stream })
+    let kind = kind.filter(|_| admission.site == *site).ok_or(LinkError::NoHello)?;
+    let ends_at = admission.membership_ends_at;
+    Ok(Established { peer: node, site: site.clone(), kind, dialled: true, hello, ends_at, stream })
 }
 
 async fn connect(own: SocketAddr, address: SocketAddr) -> std::io::Result<TcpStream> {

@@ -5,6 +5,7 @@ use branchline_protocol::{
     content::{Bitmap, Pack},
     ids::{NodeId, PackId, SiteName},
     limits::{BULK_INBOX_BYTES_MAX, BULK_QUEUE_MAX},
+    time::UnixSeconds,
     wire::{bulk::BulkMessage, control::Hello},
 };
 use tokio::{
@@ -74,6 +75,7 @@ pub(super) struct Link {
     pub site: SiteName,
     pub kind: LinkKind,
     pub hello: Box<Hello>,
+    ends_at: Option<UnixSeconds>,
     pub frames: mpsc::Sender<FrameOrder>,
     messages: mpsc::Sender<BulkMessage>,
     pub dialled: bool,
@@ -85,6 +87,11 @@ impl Link {
     /// Whether it has stood long enough for the other end to have said what it wants.
     pub fn is_settled(&self) -> bool {
         self.since.elapsed() > SAME_TIME
+    }
+
+    /// Whether the peer's membership has ended: connections outlive memberships (R50a).
+    pub fn has_ended(&self, wall: UnixSeconds) -> bool {
+        self.ends_at.is_some_and(|end| end <= wall)
     }
 
     /// Whether the other end, which this node dialled, closed it at once.
@@ -157,7 +164,7 @@ impl Links {
 
     /// Starts the tasks of a connection.
     pub fn start(&mut self, established: Established, meter: Option<Meter>) -> u64 {
-        let Established { peer, site, kind, dialled, hello, stream } = established;
+        let Established { peer, site, kind, dialled, hello, ends_at, stream } = established;
         self.next += 1;
         let number = self.next;
         let (messages, message_queue) = mpsc::channel(BULK_QUEUE_MAX);
@@ -177,7 +184,8 @@ impl Links {
         let reader = Reader { link: number, stream: reading, room: Arc::clone(&self.room), inbox: self.inbox.clone() };
         let tasks = [tokio::spawn(reader.run()).abort_handle(), tokio::spawn(writer.run()).abort_handle()];
         let since = Instant::now();
-        self.by_number.insert(number, Link { peer, site, kind, hello, frames, messages, dialled, since, tasks });
+        let link = Link { peer, site, kind, hello, ends_at, frames, messages, dialled, since, tasks };
+        self.by_number.insert(number, link);
         self.by_peer.insert(peer, number);
         number
     }

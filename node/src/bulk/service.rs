@@ -27,20 +27,18 @@ use super::{
     certificate::TlsIdentity,
     connection::{Established, FrameOrder, LinkKind, judge},
     handle::{BulkConfig, BulkEvent, Command},
-    links::{Inbound, Links, Served},
+    links::{Inbound, Link, Links, Served},
     neighbourhood::{Backoff, turn_away},
     pool::{Arrival, RecentFrames, StorePool},
     shaper::Shaper,
 };
 use crate::{
     mesh::Documents,
-    runtime::Clock,
+    runtime::{Clock, wall_time},
     store::packs::{PackStore, PackStoreError},
 };
 
 const TICK: Duration = Duration::from_secs(1);
-/// Memberships expire; every so many ticks all connections are judged again.
-const RECHECK_TICKS: u64 = 30;
 /// Until a pack for which there was no room is tried again.
 const ADD_AGAIN: Duration = Duration::from_secs(10);
 /// What has come is taken together, so that a busy node does not go to sleep and wake up for each message.
@@ -456,11 +454,14 @@ impl Service {
         }
     }
 
-    /// Cuts whoever is no member any more: revoked, expired, or of a site whose charter changed.
+    /// Cuts whoever is no member any more: revoked, or of a site whose charter changed.
     fn judge_again(&mut self) {
-        let judged = |link: &super::links::Link| judge(&self.documents, link.peer, &link.hello);
-        let out: Vec<_> =
-            self.links.iter().filter(|(_, link)| judged(link).is_err()).map(|(number, _)| number).collect();
+        let documents = self.documents.clone();
+        self.cut_where(|link| judge(&documents, link.peer, &link.hello).is_err());
+    }
+
+    fn cut_where(&mut self, is_out: impl Fn(&Link) -> bool) {
+        let out: Vec<_> = self.links.iter().filter(|(_, link)| is_out(link)).map(|(number, _)| number).collect();
         for number in out {
             tracing::info!(number, "a peer is no member any more");
             self.cut(number);
@@ -472,9 +473,8 @@ impl Service {
         self.mind_the_line();
         self.recent.tidy();
         self.forget_failures();
-        if self.ticks.is_multiple_of(RECHECK_TICKS) {
-            self.judge_again();
-        }
+        let wall = wall_time();
+        self.cut_where(|link| link.has_ended(wall));
         let now = Instant::now();
         let due: Vec<_> =
             self.waiting.values().filter(|(_, at)| *at <= now).map(|(pack, _)| Arc::clone(pack)).collect();

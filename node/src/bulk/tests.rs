@@ -107,6 +107,10 @@ impl Site {
     }
 
     fn documents(&self, seed: u8, member: bool) -> Documents {
+        self.documents_for(seed, member, 3600)
+    }
+
+    fn documents_for(&self, seed: u8, member: bool, life_seconds: u64) -> Documents {
         let authority = self.authority();
         let membership = Membership {
             site: site(),
@@ -115,7 +119,7 @@ impl Site {
             epoch: authority.charter().epoch(),
             serial: u64::from(seed),
             issued_at: wall_time(),
-            expires_at: wall_time().after(3600),
+            expires_at: wall_time().after(life_seconds),
         };
         let needs_one = member && ![HEADQUARTERS, STATION].contains(&seed);
         let membership = needs_one.then(|| Signed::sign(&membership, &key(STATION)));
@@ -339,6 +343,23 @@ async fn who_is_no_member_gets_nothing() {
     tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap();
     let ended = async { while read_message(&mut stream).await.is_ok() {} };
     timeout(Duration::from_secs(10), ended).await.expect("a hostile length is tolerated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_ends_with_the_membership_of_who_is_at_its_other_end() {
+    let site = Site::new(5);
+    let _station = site.start(STATION);
+    let documents = site.documents_for(FIRST_HOST, true, 3);
+    let end = wall_time().after(3);
+    let tls = TlsIdentity::new(&key(FIRST_HOST)).unwrap();
+    let (name, station) = (site_name(&_station), node_id(STATION));
+    let mut ending = dial(&documents, &tls, &name, station, site.addresses(STATION).bulk).await.unwrap();
+    let mut lasting = site.dial(FIRST_HOST + 1, STATION).await;
+    let ended = async { while read_message(&mut ending.stream).await.is_ok() {} };
+    timeout(PATIENCE, ended).await.expect("it is tolerated");
+    assert!(wall_time() >= UnixSeconds(end.0 - 1), "it was cut before the membership ended");
+    let goes_on = async { while read_message(&mut lasting.stream).await.is_ok() {} };
+    assert!(timeout(Duration::from_secs(2), goes_on).await.is_err(), "a member is cut as well");
 }
 
 fn site_name(_station: &Member) -> SiteName {

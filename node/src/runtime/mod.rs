@@ -38,6 +38,7 @@ mod packs;
 mod planning;
 mod probe;
 mod pump;
+mod renewals;
 mod resident;
 mod selecting;
 mod shutdown;

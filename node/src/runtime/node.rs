@@ -2,7 +2,6 @@
 use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     accounting,
     bandwidth::Bandwidth,
-    clock::{Clock, wall_time},
+    clock::Clock,
     commands, control,
     handover::{self, CROSSINGS_JOURNAL, SITE_JOURNAL},
     headquarters::HeadquartersDesk,
@@ -33,7 +32,7 @@ use super::{
     notices::{Cause, Notices},
     packs::{PackEvent, Packs},
     pump::{self, Pump, PumpHandle},
-    resident, shutdown, staging,
+    renewals, resident, shutdown, staging,
     station::StationContext,
     stationing,
     surveys::Surveys,
@@ -139,7 +138,7 @@ pub async fn run_node(home: Home, pages: std::io::Result<ProgramPages>) -> Resul
     tokio::spawn(stationing::keep(Arc::clone(&node)));
     tokio::spawn(take_mesh_events(Arc::clone(&node), mesh_events));
     tokio::spawn(take_pack_events(Arc::clone(&node), pack_events));
-    tokio::spawn(renew_memberships(Arc::clone(&node)));
+    tokio::spawn(renewals::renew_memberships(Arc::clone(&node)));
     tokio::spawn(resident::keep_small(pages));
     let calls = control::listen(&node.home.path("control.sock"))?;
     tokio::spawn(commands::serve(Arc::clone(&node), calls));
@@ -390,33 +389,6 @@ async fn take_pack_events(node: Arc<Node>, mut events: mpsc::Receiver<PackEvent>
                 host.input(HostInput::PackComplete { pack, wan_bytes, lan_bytes }).await;
             }
             PackEvent::Corrupt { peer, pack } => host.input(HostInput::CorruptFrame { peer, pack }).await,
-        }
-    }
-}
-
-/// Memberships are renewed at half their life; a station that cannot be reached is asked again soon.
-async fn renew_memberships(node: Arc<Node>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let wall = wall_time();
-        for site in node.documents.sites() {
-            let Some(state) = node.documents.site(&site) else { continue };
-            let Some(signed) = &state.membership else { continue };
-            let Ok(membership) = signed.verify(signed.signer()) else { continue };
-            let half = membership.issued_at.0 + membership.expires_at.0.saturating_sub(membership.issued_at.0) / 2;
-            if wall.0 < half {
-                continue;
-            }
-            let station = state.authority.charter().station.node;
-            match node.mesh.request(station, ControlRequest::RenewMembership).await {
-                Ok(ControlAnswer::Membership(renewed)) => {
-                    if let Err(error) = node.documents.take_membership(&site, renewed, wall) {
-                        tracing::warn!("the renewed membership is not accepted: {error:#}");
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "the membership is not renewed yet"),
-            }
         }
     }
 }
