@@ -1,29 +1,28 @@
-//! Gives back pages of the program's own file that a process has mapped and no longer uses.
+//! Gives back memory that a process has mapped and no longer uses: pages of the program and its libraries, and what its allocator keeps.
 //!
 //! A node's start runs through most of its code once, and the kernel maps sixteen pages around each that is touched; they stay
 //! resident until memory runs short, which on a machine with memory to spare is never. [`ProgramPages::unmap`] takes
-//! them out of the process (`MADV_DONTNEED`, madvise(2)): whatever is needed again is mapped again from the page cache. It is the one place
-//! of the repository with unsafe code (`docs/src/decisions/resident-code.md`).
+//! them out of the process (`MADV_DONTNEED`, madvise(2)): whatever is needed again is mapped again from the page cache. [`trim_heap`] does
+//! the same with what was allocated and freed. They are the one place of the repository with unsafe code
+//! (`docs/src/decisions/resident-code.md`).
 use std::{fs, io, ops::Range};
 
 use rustix::mm::{Advice, madvise};
 
-/// Mappings of the program's own file that were never written: code and constants. They exist as long as the process.
+/// Mappings of the program's file and its libraries' that were never written: code and constants. They exist as long as the process.
 #[derive(Debug)]
 pub struct ProgramPages {
     ranges: Vec<Range<usize>>,
 }
 
 impl ProgramPages {
-    /// Finds them. To be called before the program has started a thread or mapped its own file once more: what is found must be
-    /// what the loader mapped.
+    /// Finds them. To be called before the program has started a thread, mapped a file or loaded a library: what is found must
+    /// be what the loader mapped.
     ///
     /// # Errors
     /// `/proc` is not there, or cannot be read.
     pub fn find() -> io::Result<Self> {
-        let program = fs::read_link("/proc/self/exe")?;
-        let ranges = clean_mappings(&fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy());
-        Ok(Self { ranges })
+        Ok(Self { ranges: clean_mappings(&fs::read_to_string("/proc/self/smaps")?) })
     }
 
     /// Takes all of their pages out of the process; those in use come back by themselves.
@@ -32,9 +31,10 @@ impl ProgramPages {
     /// The kernel refuses: a part of them is locked, for example.
     pub fn unmap(&self) -> io::Result<()> {
         for range in &self.ranges {
-            // SAFETY: the range is a private mapping of the program's own file, which the loader made (`find` is called first of
-            // all) and nobody unmaps. It could never be written and none of its pages was (`clean_mappings`): each has a copy
-            // in the file, so that dropping it changes no byte that the program can read.
+            // SAFETY: the range is a private mapping of a file, the program's own or a library that it cannot run without. The loader
+            // made it (`find` is called first of all) and nobody unmaps it: what is loaded with a program cannot be unloaded. It
+            // could never be written and none of its pages was (`clean_mappings`): each is the file's own page, in the page cache
+            // and shared with it, so that dropping it changes no byte that the program can read.
             #[allow(unsafe_code)]
             unsafe {
                 madvise(range.start as *mut _, range.len(), Advice::LinuxDontNeed)?;
@@ -44,13 +44,26 @@ impl ProgramPages {
     }
 }
 
-/// The private mappings of `program` in the text of `/proc/PID/smaps` (proc(5)) that could never be written and of which no page
+/// Gives the kernel what the allocator keeps of memory that was freed (malloc_trim(3)); does nothing with another C library than glibc,
+/// whose allocators do that by themselves. It takes as long as it takes to look through what is free.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: the function may be called at any time and from any thread, and gives back nothing that is in use.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+/// The private mappings of files in the text of `/proc/PID/smaps` (proc(5)) that could never be written and of which no page
 /// was: not those that the loader wrote to before it protected them.
-fn clean_mappings(smaps: &str, program: &str) -> Vec<Range<usize>> {
+fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
     let mut clean = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
-        if let Some(range) = mapping_of(line, program) {
+        if let Some(range) = mapping_of(line) {
             current = range;
             continue;
         }
@@ -66,16 +79,16 @@ fn clean_mappings(smaps: &str, program: &str) -> Vec<Range<usize>> {
     clean
 }
 
-/// A mapping's first line: its addresses, or `Some(None)` where it is not a private one of `program` that cannot be written.
+/// A mapping's first line: its addresses, or `Some(None)` where it is not a private one of a file that cannot be written.
 /// `None`: another line.
-fn mapping_of(line: &str, program: &str) -> Option<Option<Range<usize>>> {
+fn mapping_of(line: &str) -> Option<Option<Range<usize>>> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
     let rights = words.next()?;
-    // A path may hold spaces: it is what follows the offset, the device and the inode.
-    let is_program = line.split_once('/').is_some_and(|(_, path)| program.strip_prefix('/') == Some(path));
-    let is_clean = is_program && start < end && matches!(rights, "r--p" | "r-xp" | "--xp");
+    // After the offset, the device and the inode; the kernel's own mappings have names in brackets, or none.
+    let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+    let is_clean = is_file && start < end && matches!(rights, "r--p" | "r-xp" | "--xp");
     Some(is_clean.then_some(start..end))
 }
 
@@ -111,7 +124,16 @@ Swap:                  0 kB
 VmFlags: rd wr mr mw me ac sd
 7f0000000000-7f0000100000 r-xp 00000000 fe:00 132                        /usr/lib/libc.so.6
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd ex mr mw me sd
+7f0000100000-7f0000104000 r--p 00100000 fe:00 132                        /usr/lib/libc.so.6
+Anonymous:            16 kB
+Swap:                  0 kB
+VmFlags: rd mr mw me ac sd
+7fff00000000-7fff00002000 r-xp 00000000 00:00 0                          [vdso]
+Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd ex mr mw me de sd
 7f0000200000-7f0000300000 rw-p 00000000 00:00 0 
 Anonymous:             0 kB
 VmFlags: rd wr mr mw me ac sd
@@ -121,17 +143,43 @@ VmFlags: rd mr me ms sd
 ";
 
     #[test]
-    fn only_what_was_never_written_of_the_program_itself_is_given_back() {
-        let expected = vec![0x5566_d000_0000..0x5566_d040_0000, 0x5566_d040_0000..0x5566_d1c0_0000];
-        assert_eq!(clean_mappings(SMAPS, "/usr/bin/branch line"), expected);
-        assert_eq!(clean_mappings(SMAPS, "/usr/bin/branch"), []);
-        assert_eq!(clean_mappings("", "/usr/bin/branch line"), []);
-        assert_eq!(clean_mappings("zz-1 r-xp\nVmFlags: rd\n9-1 r-xp 0 0 0 /p\nVmFlags: rd", "/p"), []);
-        assert_eq!(
-            clean_mappings("1-9 r-xp 0 0 0 /p\nAnonymous: 0 kB", "/p"),
-            [],
-            "what the kernel says less of is left alone"
-        );
+    fn only_what_was_never_written_of_files_is_given_back() {
+        let program = [0x5566_d000_0000..0x5566_d040_0000, 0x5566_d040_0000..0x5566_d1c0_0000];
+        let library = 0x7f00_0000_0000..0x7f00_0010_0000;
+        assert_eq!(clean_mappings(SMAPS), [program.to_vec(), vec![library]].concat());
+        assert_eq!(clean_mappings(""), []);
+        assert_eq!(clean_mappings("zz-1 r-xp\nVmFlags: rd\n9-1 r-xp 0 0 0 /p\nVmFlags: rd"), []);
+        assert_eq!(clean_mappings("1-9 r-xp 0 0:0 0\nVmFlags: rd"), [], "it has no file");
+        assert_eq!(clean_mappings("1-9 r-xp 0 0:0 7 /p\nVmFlags: rd"), [Range { start: 1, end: 9 }]);
+        let less = "1-9 r-xp 0 0:0 7 /p\nAnonymous: 0 kB";
+        assert_eq!(clean_mappings(less), [], "what the kernel says less of is left alone");
+    }
+
+    /// The process's memory that has no file, in KiB.
+    #[cfg(target_env = "gnu")]
+    fn anonymous_kib() -> u64 {
+        let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux has it");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("it is there");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn what_was_freed_between_what_is_kept_is_given_back() {
+        // Shorter than what glibc would map for itself alone, and freed again.
+        let mut blocks: Vec<Vec<u8>> = (0..400).map(|number| vec![number as u8 + 1; 100_000]).collect();
+        let full = anonymous_kib();
+        let mut number = 0;
+        blocks.retain(|_| {
+            number += 1;
+            number % 20 == 0
+        });
+        let freed = anonymous_kib();
+        trim_heap();
+        let trimmed = anonymous_kib();
+        assert!(full - trimmed > 30_000, "{full} KiB with 40 MB, {freed} without, {trimmed} KiB trimmed");
+        assert!(freed > trimmed + 10_000, "the allocator kept nothing: {freed} KiB, {trimmed} KiB trimmed");
+        assert!(blocks.iter().all(|block| block.iter().all(|byte| *byte == block[0])), "what is kept is what it was");
     }
 
     /// What of these pages is resident. Not `RssFile` of the process, which is counted for each processor and may be late.
@@ -142,7 +190,7 @@ VmFlags: rd mr me ms sd
         let mut counts = false;
         let mut total = 0;
         for line in smaps.lines() {
-            if mapping_of(line, "").is_some() {
+            if mapping_of(line).is_some() {
                 counts = starts.iter().any(|start| line.starts_with(start));
             } else if let Some(rest) = line.strip_prefix("Rss:").filter(|_| counts) {
                 total += rest.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
@@ -154,13 +202,12 @@ VmFlags: rd mr me ms sd
     #[test]
     fn what_is_given_back_is_no_longer_resident_and_the_program_goes_on() {
         let pages = ProgramPages::find().expect("this test runs on Linux");
-        let length = fs::metadata("/proc/self/exe").expect("it is being run").len();
         let mapped: usize = pages.ranges.iter().map(ExactSizeIterator::len).sum();
-        assert!(mapped > 100_000 && mapped as u64 <= length, "{pages:?} of {length} bytes");
+        assert!(mapped > 1_000_000, "{pages:?}: that is not even the C library");
         let before = resident_kib(&pages);
         pages.unmap().expect("nothing is locked");
         let after = resident_kib(&pages);
         assert!(after < before, "{before} KiB before, {after} KiB after");
-        assert_eq!(clean_mappings(SMAPS, "/usr/bin/branch line").len(), 2, "code and constants are what they were");
+        assert_eq!(clean_mappings(SMAPS).len(), 3, "code and constants are what they were");
     }
 }
