@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cargo build --quiet --release -p branchline-tests --bin bench-bulk >&2
-exec "${CARGO_TARGET_DIR:-target}/release/bench-bulk" "$@"
+# As node/systemd/branchline.service has nodes scheduled.
+exec chrt --batch 0 "${CARGO_TARGET_DIR:-target}/release/bench-bulk" "$@"
