@@ -5,7 +5,7 @@
 //! them out of the process (`MADV_DONTNEED`, madvise(2)): whatever is needed again is mapped again from the page cache. [`trim_heap`] does
 //! the same with what was allocated and freed. They are the one place of the repository with unsafe code
 //! (`docs/src/decisions/resident-code.md`).
-use std::{fs, io, ops::Range};
+use std::{collections::BTreeSet, env, fs, io, ops::Range};
 
 use rustix::mm::{Advice, madvise};
 
@@ -17,12 +17,15 @@ pub struct ProgramPages {
 
 impl ProgramPages {
     /// Finds them. To be called before the program has started a thread, mapped a file or loaded a library: what is found must
-    /// be what the loader mapped.
+    /// be what the loader mapped. Nothing is found where somebody else has the loader bring code of theirs along, which may map files
+    /// before a program begins.
     ///
     /// # Errors
     /// `/proc` is not there, or cannot be read.
     pub fn find() -> io::Result<Self> {
-        Ok(Self { ranges: clean_mappings(&fs::read_to_string("/proc/self/smaps")?) })
+        let is_alone = ["LD_PRELOAD", "LD_AUDIT"].iter().all(|name| env::var_os(name).is_none());
+        let ranges = if is_alone { clean_mappings(&fs::read_to_string("/proc/self/smaps")?) } else { Vec::new() };
+        Ok(Self { ranges })
     }
 
     /// Takes all of their pages out of the process; those in use come back by themselves.
@@ -31,10 +34,11 @@ impl ProgramPages {
     /// The kernel refuses: a part of them is locked, for example.
     pub fn unmap(&self) -> io::Result<()> {
         for range in &self.ranges {
-            // SAFETY: the range is a private mapping of a file, the program's own or a library that it cannot run without. The loader
-            // made it (`find` is called first of all) and nobody unmaps it: what is loaded with a program cannot be unloaded. It
-            // could never be written and none of its pages was (`clean_mappings`): each is the file's own page, in the page cache
-            // and shared with it, so that dropping it changes no byte that the program can read.
+            // SAFETY: the range is a private mapping of a file that has code: the program's own, or a library's that it cannot run
+            // without. The loader made it (`find` is called first of all; only a library whose constructor maps code and unmaps it later
+            // would break this, and none that this program is linked with does), and nobody unmaps it: what is loaded with a
+            // program cannot be unloaded. It could never be written and none of its pages was (`clean_mappings`): each is the
+            // file's own page, in the page cache and shared with it, so that dropping it changes no byte that the program can read.
             #[allow(unsafe_code)]
             unsafe {
                 madvise(range.start as *mut _, range.len(), Advice::LinuxDontNeed)?;
@@ -57,39 +61,60 @@ pub fn trim_heap() {
     }
 }
 
-/// The private mappings of files in the text of `/proc/PID/smaps` (proc(5)) that could never be written and of which no page
-/// was: not those that the loader wrote to before it protected them.
+/// What `/proc/PID/smaps` (proc(5)) says of one mapping.
+#[derive(Debug)]
+struct Mapping<'a> {
+    range: Range<usize>,
+    rights: &'a str,
+    /// Empty where it has none.
+    file: &'a str,
+    /// Of its lines `Anonymous` and `Swap`, those that say that none of its pages was written.
+    clean_lines: u8,
+    /// Accounted for (`ac`): what every private mapping stays that could be written once. `None` where the kernel does not say.
+    accounted: Option<bool>,
+}
+
+/// The private mappings in the text of `/proc/PID/smaps` that could never be written, of which no page was, and whose file has code:
+/// not those that the loader wrote to before it protected them. None where nothing is accounted for: Linux accounts for every
+/// process's heap, emulators of it may say less.
 fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
-    let mut clean = Vec::new();
-    let mut current = None;
+    let mut mappings: Vec<Mapping<'_>> = Vec::new();
     for line in smaps.lines() {
-        if let Some(range) = mapping_of(line) {
-            current = range;
+        if let Some(mapping) = mapping_of(line) {
+            mappings.push(mapping);
             continue;
         }
-        let Some((name, value)) = line.split_once(':') else { continue };
+        let (Some(mapping), Some((name, value))) = (mappings.last_mut(), line.split_once(':')) else { continue };
         match name {
-            // A page that was written is one of these two.
-            "Anonymous" | "Swap" if value.trim() != "0 kB" => current = None,
-            // The last line of a mapping. `ac`, accounted for, is what every private mapping stays that could be written once.
-            "VmFlags" if value.split_ascii_whitespace().all(|flag| flag != "ac") => clean.extend(current.take()),
+            "Anonymous" | "Swap" => mapping.clean_lines += u8::from(value.trim() == "0 kB"),
+            "VmFlags" => mapping.accounted = Some(value.split_ascii_whitespace().any(|flag| flag == "ac")),
             _ => {}
         }
     }
-    clean
+    if mappings.iter().all(|mapping| mapping.accounted != Some(true)) {
+        return Vec::new();
+    }
+    let code: BTreeSet<&str> =
+        mappings.iter().filter(|mapping| mapping.rights == "r-xp").map(|mapping| mapping.file).collect();
+    let is_clean = |mapping: &&Mapping<'_>| {
+        mapping.file.starts_with('/')
+            && code.contains(mapping.file)
+            && matches!(mapping.rights, "r--p" | "r-xp" | "--xp")
+            && mapping.clean_lines == 2
+            && mapping.accounted == Some(false)
+    };
+    mappings.iter().filter(is_clean).map(|mapping| mapping.range.clone()).collect()
 }
 
-/// A mapping's first line: its addresses, or `Some(None)` where it is not a private one of a file that cannot be written.
-/// `None`: another line.
-fn mapping_of(line: &str) -> Option<Option<Range<usize>>> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
+/// A mapping's first line; `None`: another line.
+fn mapping_of(line: &str) -> Option<Mapping<'_>> {
+    let (addresses, rest) = line.split_once(' ')?;
+    let (start, end) = addresses.split_once('-')?;
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    let rights = words.next()?;
-    // After the offset, the device and the inode; the kernel's own mappings have names in brackets, or none.
-    let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
-    let is_clean = is_file && start < end && matches!(rights, "r--p" | "r-xp" | "--xp");
-    Some(is_clean.then_some(start..end))
+    let rights = rest.get(..4).filter(|_| start < end)?;
+    // After the offset, the device and the inode. A path may hold spaces; the kernel's own mappings have names in brackets, or none.
+    let file = rest.find('/').map_or("", |at| &rest[at..]);
+    Some(Mapping { range: start..end, rights, file, clean_lines: 0, accounted: None })
 }
 
 #[cfg(test)]
@@ -148,11 +173,18 @@ VmFlags: rd mr me ms sd
         let library = 0x7f00_0000_0000..0x7f00_0010_0000;
         assert_eq!(clean_mappings(SMAPS), [program.to_vec(), vec![library]].concat());
         assert_eq!(clean_mappings(""), []);
-        assert_eq!(clean_mappings("zz-1 r-xp\nVmFlags: rd\n9-1 r-xp 0 0 0 /p\nVmFlags: rd"), []);
-        assert_eq!(clean_mappings("1-9 r-xp 0 0:0 0\nVmFlags: rd"), [], "it has no file");
-        assert_eq!(clean_mappings("1-9 r-xp 0 0:0 7 /p\nVmFlags: rd"), [Range { start: 1, end: 9 }]);
-        let less = "1-9 r-xp 0 0:0 7 /p\nAnonymous: 0 kB";
-        assert_eq!(clean_mappings(less), [], "what the kernel says less of is left alone");
+        let heap = "10-19 rw-p 0 00:00 0 [heap]\nAnonymous: 8 kB\nSwap: 0 kB\nVmFlags: rd wr ac\n";
+        let clean = "Anonymous: 0 kB\nSwap: 0 kB\nVmFlags: rd ex\n";
+        let found = |mapping: &str, lines: &str| clean_mappings(&format!("{heap}{mapping}\n{lines}"));
+        assert_eq!(found("1-9 r-xp 0 0:0 7 /p", clean), [Range { start: 1, end: 9 }]);
+        assert_eq!(found("1-9 r--p 0 0:0 7 /p", clean), [], "a file without code is somebody's data");
+        assert_eq!(found("1-9 r-xp 0 0:0 0", clean), [], "it has no file");
+        assert_eq!(found("zz-9 r-xp 0 0:0 7 /p", clean), []);
+        for less in ["", "Anonymous: 0 kB\nVmFlags: rd", "Swap: 0 kB\nVmFlags: rd", "Anonymous: 0 kB\nSwap: 0 kB"] {
+            assert_eq!(found("1-9 r-xp 0 0:0 7 /p", less), [], "what the kernel says less of is left alone");
+        }
+        let unaccounted = format!("1-9 r-xp 0 0:0 7 /p\n{clean}");
+        assert_eq!(clean_mappings(&unaccounted), [], "nothing is accounted for: an emulator's account");
     }
 
     /// The process's memory that has no file, in KiB.
@@ -167,7 +199,7 @@ VmFlags: rd mr me ms sd
     #[test]
     fn what_was_freed_between_what_is_kept_is_given_back() {
         // Shorter than what glibc would map for itself alone, and freed again.
-        let mut blocks: Vec<Vec<u8>> = (0..400).map(|number| vec![number as u8 + 1; 100_000]).collect();
+        let mut blocks: Vec<Vec<u8>> = (0..400).map(|number| vec![(number as u8).wrapping_add(1); 100_000]).collect();
         let full = anonymous_kib();
         let mut number = 0;
         blocks.retain(|_| {

@@ -20,7 +20,6 @@ use branchline_protocol::{
     limits::{BULK_INBOX_BYTES_MAX, BULK_MESSAGE_BYTES_MAX},
     refusal::{Refusal, RefusalKind},
     swarm::Place,
-    time::UnixSeconds,
     wire::{
         bulk::{BULK_VERSIONS, BulkMessage},
         codec::CodecError,
@@ -98,8 +97,6 @@ pub(super) struct Established {
     pub dialled: bool,
     /// To be judged again when documents change.
     pub hello: Box<Hello>,
-    /// When the peer's membership ends, where it needs one.
-    pub ends_at: Option<UnixSeconds>,
     pub stream: LinkStream,
 }
 

@@ -52,8 +52,7 @@ pub(super) async fn dial(
     let admission = judge(documents, node, &hello).map_err(LinkError::Refused)?;
     let kind = kind_of(documents, site, node, (own.ip(), other.ip()));
     let kind = kind.filter(|_| admission.site == *site).ok_or(LinkError::NoHello)?;
-    let ends_at = admission.membership_ends_at;
-    Ok(Established { peer: node, site: site.clone(), kind, dialled: true, hello, ends_at, stream })
+    Ok(Established { peer: node, site: site.clone(), kind, dialled: true, hello, stream })
 }
 
 async fn connect(own: SocketAddr, address: SocketAddr) -> std::io::Result<TcpStream> {

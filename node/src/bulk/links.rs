@@ -75,7 +75,8 @@ pub(super) struct Link {
     pub site: SiteName,
     pub kind: LinkKind,
     pub hello: Box<Hello>,
-    ends_at: Option<UnixSeconds>,
+    /// When the peer's membership ends, where it needs one.
+    pub ends_at: Option<UnixSeconds>,
     pub frames: mpsc::Sender<FrameOrder>,
     messages: mpsc::Sender<BulkMessage>,
     pub dialled: bool,
@@ -132,6 +133,10 @@ impl Links {
         self.by_number.iter().map(|(number, link)| (*number, link))
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Link)> {
+        self.by_number.iter_mut().map(|(number, link)| (*number, link))
+    }
+
     pub fn get(&self, number: u64) -> Option<&Link> {
         self.by_number.get(&number)
     }
@@ -162,9 +167,9 @@ impl Links {
         old.since.elapsed() > SAME_TIME || !right_way(old.dialled) || right_way(new.dialled)
     }
 
-    /// Starts the tasks of a connection.
-    pub fn start(&mut self, established: Established, meter: Option<Meter>) -> u64 {
-        let Established { peer, site, kind, dialled, hello, ends_at, stream } = established;
+    /// Starts the tasks of a connection, whose other end is a member until `ends_at`.
+    pub fn start(&mut self, established: Established, ends_at: Option<UnixSeconds>, meter: Option<Meter>) -> u64 {
+        let Established { peer, site, kind, dialled, hello, stream } = established;
         self.next += 1;
         let number = self.next;
         let (messages, message_queue) = mpsc::channel(BULK_QUEUE_MAX);

@@ -59,8 +59,8 @@ async fn accept(stream: TcpStream, documents: &Documents, tls: &TlsIdentity) -> 
     let BulkMessage::Hello(hello) = first.map_err(|_| LinkError::Timeout("waiting for a hello"))?? else {
         return Err(LinkError::NoHello);
     };
-    let admission = match judge(documents, peer, &hello) {
-        Ok(admission) => admission,
+    let site = match judge(documents, peer, &hello) {
+        Ok(admission) => admission.site,
         Err(refusal) => {
             // Only who belongs here may learn why not: an old version, or the same identity on two machines.
             if refusal.kind == RefusalKind::DuplicateIdentity {
@@ -69,9 +69,8 @@ async fn accept(stream: TcpStream, documents: &Documents, tls: &TlsIdentity) -> 
             return Err(LinkError::Refused(refusal));
         }
     };
-    let (site, ends_at) = (admission.site, admission.membership_ends_at);
     let kind = kind_of(documents, &site, peer, (own.ip(), other.ip())).ok_or(LinkError::NoHello)?;
     let own = own_hello(documents, &site).ok_or(LinkError::NoHello)?;
     write_message(&mut stream, &BulkMessage::Accepted(own)).await?;
-    Ok(Established { peer, site, kind, dialled: false, hello, ends_at, stream })
+    Ok(Established { peer, site, kind, dialled: false, hello, stream })
 }

@@ -19,12 +19,13 @@ use tokio::{
 };
 
 use super::{
-    connection::{Established, LinkError, LinkKind},
+    connection::{Established, LinkError, LinkKind, judge},
     dialer::dial,
     framing::{read_message, write_message},
     links::{Inbound, Link},
     service::Service,
 };
+use crate::runtime::wall_time;
 
 const DIALS_AT_ONCE: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -46,6 +47,32 @@ pub(super) struct Backoff {
 }
 
 impl Service {
+    /// Cuts whoever is no member any more: revoked, or of a site whose charter changed.
+    pub(super) fn judge_again(&mut self) {
+        let mut out = Vec::new();
+        for (number, link) in self.links.iter_mut() {
+            match judge(&self.documents, link.peer, &link.hello) {
+                // Who needs a membership changes with the roles.
+                Ok(admission) => link.ends_at = admission.membership_ends_at,
+                Err(refusal) => out.push((number, refusal.reason)),
+            }
+        }
+        for (number, why) in out {
+            tracing::info!(number, why, "a peer is no member any more");
+            self.cut(number);
+        }
+    }
+
+    /// Cuts whose membership has ended; who has a new one comes again and shows it.
+    pub(super) fn cut_ended(&mut self) {
+        let wall = wall_time();
+        let ended = self.links.iter().filter(|(_, link)| link.has_ended(wall)).map(|(number, _)| number);
+        for number in ended.collect::<Vec<_>>() {
+            tracing::info!(number, "the membership that a peer has shown has ended");
+            self.cut(number);
+        }
+    }
+
     fn charter(&self) -> Option<Charter> {
         let authority = self.site.as_ref().and_then(|site| self.documents.authority(site))?;
         Some(authority.charter().clone())

@@ -27,14 +27,14 @@ use super::{
     certificate::TlsIdentity,
     connection::{Established, FrameOrder, LinkKind, judge},
     handle::{BulkConfig, BulkEvent, Command},
-    links::{Inbound, Link, Links, Served},
+    links::{Inbound, Links, Served},
     neighbourhood::{Backoff, turn_away},
     pool::{Arrival, RecentFrames, StorePool},
     shaper::Shaper,
 };
 use crate::{
     mesh::Documents,
-    runtime::{Clock, wall_time},
+    runtime::Clock,
     store::packs::{PackStore, PackStoreError},
 };
 
@@ -273,6 +273,8 @@ impl Service {
         if !new.dialled {
             self.forget_failures_of(new.peer);
         }
+        // Documents may have changed while it waited here.
+        let Ok(admission) = judge(&self.documents, new.peer, &new.hello) else { return };
         let ours = new.kind == LinkKind::Client || self.site.as_ref() == Some(&new.site);
         if !ours || !self.links.prefers(self.documents.node(), &new) {
             return;
@@ -296,7 +298,7 @@ impl Service {
         let meter = (kind == LinkKind::Client).then(|| self.meter(&new.site));
         tracing::debug!(%peer, ?kind, dialled = new.dialled, "bulk connection");
         self.attach_lane(&new);
-        self.links.start(new, meter);
+        self.links.start(new, admission.membership_ends_at, meter);
         if let LinkKind::Swarm(place) = kind {
             self.input(NamedInput::PeerJoined { peer, place, version });
         }
@@ -454,27 +456,12 @@ impl Service {
         }
     }
 
-    /// Cuts whoever is no member any more: revoked, or of a site whose charter changed.
-    fn judge_again(&mut self) {
-        let documents = self.documents.clone();
-        self.cut_where(|link| judge(&documents, link.peer, &link.hello).is_err());
-    }
-
-    fn cut_where(&mut self, is_out: impl Fn(&Link) -> bool) {
-        let out: Vec<_> = self.links.iter().filter(|(_, link)| is_out(link)).map(|(number, _)| number).collect();
-        for number in out {
-            tracing::info!(number, "a peer is no member any more");
-            self.cut(number);
-        }
-    }
-
     fn tick(&mut self, progress: &watch::Sender<Vec<Progress>>) {
         self.ticks += 1;
         self.mind_the_line();
         self.recent.tidy();
         self.forget_failures();
-        let wall = wall_time();
-        self.cut_where(|link| link.has_ended(wall));
+        self.cut_ended();
         let now = Instant::now();
         let due: Vec<_> =
             self.waiting.values().filter(|(_, at)| *at <= now).map(|(pack, _)| Arc::clone(pack)).collect();

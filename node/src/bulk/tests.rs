@@ -348,16 +348,16 @@ async fn who_is_no_member_gets_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_ends_with_the_membership_of_who_is_at_its_other_end() {
     let site = Site::new(5);
-    let _station = site.start(STATION);
-    let documents = site.documents_for(FIRST_HOST, true, 3);
-    let end = wall_time().after(3);
+    let station = site.start(STATION);
+    let end = wall_time().after(5);
+    let documents = site.documents_for(FIRST_HOST, true, 5);
     let tls = TlsIdentity::new(&key(FIRST_HOST)).unwrap();
-    let (name, station) = (site_name(&_station), node_id(STATION));
-    let mut ending = dial(&documents, &tls, &name, station, site.addresses(STATION).bulk).await.unwrap();
+    let at = site.addresses(STATION).bulk;
+    let mut ending = dial(&documents, &tls, &site_name(&station), node_id(STATION), at).await.unwrap();
     let mut lasting = site.dial(FIRST_HOST + 1, STATION).await;
     let ended = async { while read_message(&mut ending.stream).await.is_ok() {} };
-    timeout(PATIENCE, ended).await.expect("it is tolerated");
-    assert!(wall_time() >= UnixSeconds(end.0 - 1), "it was cut before the membership ended");
+    timeout(Duration::from_secs(15), ended).await.expect("it is tolerated");
+    assert!(wall_time() >= end, "it was cut before the membership ended");
     let goes_on = async { while read_message(&mut lasting.stream).await.is_ok() {} };
     assert!(timeout(Duration::from_secs(2), goes_on).await.is_err(), "a member is cut as well");
 }

@@ -96,5 +96,15 @@ mod tests {
             Some(UnixSeconds(3_000)),
             "ended before it began"
         );
+        assert_eq!(half_lives.0.len(), 2, "one of each site is known");
+    }
+
+    #[test]
+    fn a_membership_whose_signature_does_not_hold_is_not_renewed() {
+        let mut broken = serde_json::to_value(membership(1_000, 2_000)).unwrap();
+        let other = serde_json::to_value(membership(1_000, 3_000)).unwrap();
+        broken["signature"] = other["signature"].clone();
+        let broken: Signed<Membership> = serde_json::from_value(broken).unwrap();
+        assert_eq!(HalfLives::default().end_of(&"north".parse().unwrap(), &broken), None);
     }
 }

@@ -36,22 +36,30 @@ pub(super) async fn keep_small(pages: io::Result<ProgramPages>) {
     }
 }
 
+/// And after so many times in any case (five minutes): what was in use at the last look may have been freed since, and glibc keeps it
+/// without growing.
+const REST_TICKS: u32 = 20;
+
 /// Whether it is worth looking through the heap: of a large one that takes milliseconds, in which others wait for memory.
 #[derive(Debug, Default)]
 struct Heap {
     trimmed_bytes: u64,
+    rest_ticks: u32,
     /// The last look gave much back: what was in use then, such as frames that are kept for a while, may be free the next time.
     gave_back: bool,
 }
 
 impl Heap {
-    fn is_due(&self, now_bytes: u64) -> bool {
-        self.gave_back || now_bytes > self.trimmed_bytes + (self.trimmed_bytes / 8).max(GROWN_BYTES)
+    fn is_due(&mut self, now_bytes: u64) -> bool {
+        self.rest_ticks += 1;
+        let has_rested = self.rest_ticks >= REST_TICKS;
+        has_rested || self.gave_back || now_bytes > self.trimmed_bytes + (self.trimmed_bytes / 8).max(GROWN_BYTES)
     }
 
     fn trimmed(&mut self, before_bytes: u64, after_bytes: u64) {
         self.gave_back = before_bytes.saturating_sub(after_bytes) >= GROWN_BYTES;
         self.trimmed_bytes = after_bytes;
+        self.rest_ticks = 0;
     }
 }
 
@@ -87,7 +95,11 @@ mod tests {
         assert!(!heap.is_due(mib(4)), "an idle one is left alone");
         assert!(heap.is_due(mib(5)), "until it has grown");
 
-        let large = Heap { trimmed_bytes: mib(800), gave_back: false };
+        heap.trimmed(mib(5), mib(5));
+        let due = (0..2 * REST_TICKS).find(|_| heap.is_due(mib(5)));
+        assert_eq!(due, Some(REST_TICKS - 1), "or much time has passed");
+
+        let mut large = Heap { trimmed_bytes: mib(800), ..Heap::default() };
         assert!(!large.is_due(mib(900)) && large.is_due(mib(901)), "of a large one an eighth");
     }
 
