@@ -17,15 +17,17 @@ pub struct ProgramPages {
 
 impl ProgramPages {
     /// Finds them. To be called before the program has started a thread, mapped a file or loaded a library: what is found must
-    /// be what the loader mapped. Nothing is found where somebody else has the loader bring code of theirs along, which may map files
-    /// before a program begins.
+    /// be what the loader mapped.
     ///
     /// # Errors
-    /// `/proc` is not there, or cannot be read.
+    /// `/proc` is not there, or cannot be read. Or somebody has the loader bring libraries along that the program is not linked with:
+    /// they may map files before it begins, and unmap them later.
     pub fn find() -> io::Result<Self> {
-        let is_alone = ["LD_PRELOAD", "LD_AUDIT"].iter().all(|name| env::var_os(name).is_none());
-        let ranges = if is_alone { clean_mappings(&fs::read_to_string("/proc/self/smaps")?) } else { Vec::new() };
-        Ok(Self { ranges })
+        let named = ["LD_PRELOAD", "LD_AUDIT"].iter().any(|name| env::var_os(name).is_some());
+        if named || fs::metadata("/etc/ld.so.preload").is_ok_and(|file| file.len() > 0) {
+            return Err(io::Error::other("libraries are preloaded (LD_PRELOAD, LD_AUDIT or /etc/ld.so.preload)"));
+        }
+        Ok(Self { ranges: clean_mappings(&fs::read_to_string("/proc/self/smaps")?) })
     }
 
     /// Takes all of their pages out of the process; those in use come back by themselves.
@@ -66,17 +68,18 @@ pub fn trim_heap() {
 struct Mapping<'a> {
     range: Range<usize>,
     rights: &'a str,
-    /// Empty where it has none.
+    /// A path; or a name in brackets, or nothing, where the kernel made it or a program without a file.
     file: &'a str,
-    /// Of its lines `Anonymous` and `Swap`, those that say that none of its pages was written.
-    clean_lines: u8,
-    /// Accounted for (`ac`): what every private mapping stays that could be written once. `None` where the kernel does not say.
+    /// Whether pages of it were written and are in memory, or were moved out of it. `None` in all of these: the kernel does not say.
+    anonymous: Option<bool>,
+    swapped: Option<bool>,
+    /// Accounted for (`ac`): what every private mapping stays that could be written once.
     accounted: Option<bool>,
 }
 
 /// The private mappings in the text of `/proc/PID/smaps` that could never be written, of which no page was, and whose file has code:
-/// not those that the loader wrote to before it protected them. None where nothing is accounted for: Linux accounts for every
-/// process's heap, emulators of it may say less.
+/// not those that the loader wrote to before it protected them. None where a line is none that proc(5) knows, or nothing is accounted
+/// for: Linux accounts for every process's heap, emulators of it may say less.
 fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
     let mut mappings: Vec<Mapping<'_>> = Vec::new();
     for line in smaps.lines() {
@@ -84,10 +87,14 @@ fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
             mappings.push(mapping);
             continue;
         }
-        let (Some(mapping), Some((name, value))) = (mappings.last_mut(), line.split_once(':')) else { continue };
+        let (Some(mapping), Some((name, value))) = (mappings.last_mut(), line.split_once(':')) else {
+            return Vec::new();
+        };
         match name {
-            "Anonymous" | "Swap" => mapping.clean_lines += u8::from(value.trim() == "0 kB"),
+            "Anonymous" => mapping.anonymous = Some(value.trim() != "0 kB"),
+            "Swap" => mapping.swapped = Some(value.trim() != "0 kB"),
             "VmFlags" => mapping.accounted = Some(value.split_ascii_whitespace().any(|flag| flag == "ac")),
+            _ if name.contains([' ', '-']) => return Vec::new(),
             _ => {}
         }
     }
@@ -95,13 +102,12 @@ fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
         return Vec::new();
     }
     let code: BTreeSet<&str> =
-        mappings.iter().filter(|mapping| mapping.rights == "r-xp").map(|mapping| mapping.file).collect();
+        mappings.iter().filter(|mapping| mapping.rights.ends_with("xp")).map(|mapping| mapping.file).collect();
     let is_clean = |mapping: &&Mapping<'_>| {
         mapping.file.starts_with('/')
             && code.contains(mapping.file)
             && matches!(mapping.rights, "r--p" | "r-xp" | "--xp")
-            && mapping.clean_lines == 2
-            && mapping.accounted == Some(false)
+            && [mapping.anonymous, mapping.swapped, mapping.accounted] == [Some(false); 3]
     };
     mappings.iter().filter(is_clean).map(|mapping| mapping.range.clone()).collect()
 }
@@ -112,9 +118,13 @@ fn mapping_of(line: &str) -> Option<Mapping<'_>> {
     let (start, end) = addresses.split_once('-')?;
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
     let rights = rest.get(..4).filter(|_| start < end)?;
-    // After the offset, the device and the inode. A path may hold spaces; the kernel's own mappings have names in brackets, or none.
-    let file = rest.find('/').map_or("", |at| &rest[at..]);
-    Some(Mapping { range: start..end, rights, file, clean_lines: 0, accounted: None })
+    let mut file = rest;
+    // It follows the rights, the offset, the device and the inode; a path may hold spaces.
+    for _ in 0..4 {
+        file = file.trim_start().split_once(' ').map_or("", |(_, rest)| rest);
+    }
+    let file = file.trim_start();
+    Some(Mapping { range: start..end, rights, file, anonymous: None, swapped: None, accounted: None })
 }
 
 #[cfg(test)]
@@ -178,8 +188,11 @@ VmFlags: rd mr me ms sd
         let found = |mapping: &str, lines: &str| clean_mappings(&format!("{heap}{mapping}\n{lines}"));
         assert_eq!(found("1-9 r-xp 0 0:0 7 /p", clean), [Range { start: 1, end: 9 }]);
         assert_eq!(found("1-9 r--p 0 0:0 7 /p", clean), [], "a file without code is somebody's data");
-        assert_eq!(found("1-9 r-xp 0 0:0 0", clean), [], "it has no file");
-        assert_eq!(found("zz-9 r-xp 0 0:0 7 /p", clean), []);
+        for no_file in ["1-9 r-xp 0 0:0 0", "1-9 r-xp 0 0:0 0 [anon:a/b]", "1-9 r-xp 0 0:0 7 (unreachable)/p"] {
+            assert_eq!(found(no_file, clean), [], "{no_file}");
+        }
+        let unknown = format!("zz-9 r-xp 0 0:0 7 /q\n{clean}");
+        assert_eq!(found("1-9 r-xp 0 0:0 7 /p", &format!("{clean}{unknown}")), [], "a line of another form");
         for less in ["", "Anonymous: 0 kB\nVmFlags: rd", "Swap: 0 kB\nVmFlags: rd", "Anonymous: 0 kB\nSwap: 0 kB"] {
             assert_eq!(found("1-9 r-xp 0 0:0 7 /p", less), [], "what the kernel says less of is left alone");
         }

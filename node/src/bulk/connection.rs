@@ -95,7 +95,7 @@ pub(super) struct Established {
     pub kind: LinkKind,
     /// Whether this node dialled.
     pub dialled: bool,
-    /// To be judged again when documents change.
+    /// To be judged again when it is taken in, and when documents change.
     pub hello: Box<Hello>,
     pub stream: LinkStream,
 }

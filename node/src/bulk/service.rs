@@ -270,11 +270,20 @@ impl Service {
     fn established(&mut self, new: Established) {
         self.dialling.remove(&new.peer);
         self.suggested.remove(&new.peer);
+        // Documents may have changed while it waited here.
+        let admission = match judge(&self.documents, new.peer, &new.hello) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                tracing::info!(peer = %new.peer, why = refusal.reason, "a peer is no member any more");
+                if new.dialled {
+                    self.back_off(new.peer);
+                }
+                return;
+            }
+        };
         if !new.dialled {
             self.forget_failures_of(new.peer);
         }
-        // Documents may have changed while it waited here.
-        let Ok(admission) = judge(&self.documents, new.peer, &new.hello) else { return };
         let ours = new.kind == LinkKind::Client || self.site.as_ref() == Some(&new.site);
         if !ours || !self.links.prefers(self.documents.node(), &new) {
             return;

@@ -10,6 +10,9 @@ const EVERY: Duration = Duration::from_secs(15);
 /// The heap is looked through when it has grown by so much, and by an eighth, since it was last; and again as long as that gives
 /// back so much.
 const GROWN_BYTES: u64 = 256 << 10;
+/// And after so many times in any case (five minutes): what was in use at the last look may have been freed since, and glibc keeps it
+/// without growing.
+const REST_TICKS: u32 = 20;
 
 /// Gives back the code that the start or a rare task needed, and what a transfer had allocated, as long as the node runs.
 pub(super) async fn keep_small(pages: io::Result<ProgramPages>) {
@@ -35,10 +38,6 @@ pub(super) async fn keep_small(pages: io::Result<ProgramPages>) {
         }
     }
 }
-
-/// And after so many times in any case (five minutes): what was in use at the last look may have been freed since, and glibc keeps it
-/// without growing.
-const REST_TICKS: u32 = 20;
 
 /// Whether it is worth looking through the heap: of a large one that takes milliseconds, in which others wait for memory.
 #[derive(Debug, Default)]
