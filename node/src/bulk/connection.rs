@@ -39,6 +39,8 @@ pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence on a connection; pings keep idle ones alive.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// What a site is told to wait that asks for a pack whose rollout is off (R71): the most that it believes.
+const ROLLOUT_OFF_MILLISECONDS: u32 = 10_000;
 /// Messages that are written at once.
 const MESSAGES_AT_ONCE: usize = 16;
 
@@ -247,6 +249,10 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 
     async fn serve(&mut self, order: FrameOrder, read: Read) -> Result<(), LinkError> {
         let FrameOrder { pack, index } = order;
+        if self.lane.is_off_for(pack) {
+            let busy = BulkMessage::Busy { pack, index, retry_after_milliseconds: ROLLOUT_OFF_MILLISECONDS };
+            return write_message(&mut self.stream, &busy).await;
+        }
         let outcome = match read {
             Ok(bytes) => {
                 let length = bytes.len() as u64;

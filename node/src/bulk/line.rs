@@ -1,7 +1,10 @@
 //! The service's part in R71: which rates a connection keeps to, and a line that is off.
 use std::time::Duration;
 
-use branchline_protocol::{rates::Rate, swarm::Place};
+use branchline_protocol::{
+    rates::Rate,
+    swarm::{NamedInput, Place},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -37,6 +40,19 @@ impl Service {
         if since.elapsed() >= LINE_DRAINS {
             let gone: Vec<u64> = self.links.iter().filter(|(_, link)| origin(link)).map(|(number, _)| number).collect();
             gone.into_iter().for_each(|number| self.cut(number));
+        }
+    }
+
+    /// Tells the machine what rules let this node send and receive.
+    pub(super) fn mind_the_rates(&mut self) {
+        let rates = [Bucket::Upload, Bucket::Download].map(|bucket| self.shaper.rate(&bucket));
+        if std::mem::replace(&mut self.rates, rates) != rates {
+            let [send_bytes_per_second, receive_bytes_per_second] = rates.map(|rate| match rate {
+                Rate::Unlimited => None,
+                Rate::Bits(bits) => Some(bits / 8),
+                Rate::Off => Some(0),
+            });
+            self.input(NamedInput::Rates { send_bytes_per_second, receive_bytes_per_second });
         }
     }
 }

@@ -11,6 +11,7 @@ use branchline_protocol::{
     ids::{NodeId, PackId, SiteName},
     limits::{BULK_CONNECTIONS_MAX, BULK_FAREWELLS_MAX, BULK_NEIGHBOURS_MAX, BULK_QUEUE_MAX, LEASED_BYTES_DEFAULT},
     machine::Machine,
+    rates::Rate,
     swarm::{Fence, NamedInput, NamedOutput, NamedSwarm, Place, Progress, SwarmSetup, Tuning},
     wire::{
         bulk::{BULK_VERSIONS, BulkMessage},
@@ -78,7 +79,8 @@ pub(super) struct Service {
     events: VecDeque<BulkEvent>,
     /// Neighbours are kept also while nothing is missing.
     pub keeps_neighbours: bool,
-    ticks: u64,
+    /// What the machine was told that this node may send and receive.
+    pub rates: [Rate; 2],
 }
 
 impl Service {
@@ -120,7 +122,7 @@ impl Service {
             waiting: BTreeMap::new(),
             events: VecDeque::new(),
             keeps_neighbours: false,
-            ticks: 0,
+            rates: [Rate::Unlimited; 2],
         }
     }
 
@@ -176,7 +178,7 @@ impl Service {
         }
     }
 
-    fn input(&mut self, input: NamedInput) {
+    pub fn input(&mut self, input: NamedInput) {
         self.swarm.handle(self.clock.now(), input);
     }
 
@@ -466,8 +468,8 @@ impl Service {
     }
 
     fn tick(&mut self, progress: &watch::Sender<Vec<Progress>>) {
-        self.ticks += 1;
         self.mind_the_line();
+        self.mind_the_rates();
         self.recent.tidy();
         self.forget_failures();
         self.cut_ended();

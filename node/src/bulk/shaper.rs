@@ -179,6 +179,13 @@ impl Lane {
         self.shaping().is_some_and(|attached| attached.shaper.limiter().strictest(&attached.sends) == Rate::Off)
     }
 
+    /// Whether no frame of this pack may be begun now, while others may.
+    pub fn is_off_for(&self, pack: PackId) -> bool {
+        let Some(attached) = self.shaping() else { return false };
+        let site = attached.client.as_ref().map(|(site, _)| site.clone());
+        site.is_some_and(|site| attached.shaper.rate(&Bucket::Rollout(site, pack)) == Rate::Off)
+    }
+
     /// Waits until a rate changes, where frames may not be begun now.
     pub async fn rates_changed(&self) {
         let Some(attached) = self.attached.get() else { return };

@@ -35,6 +35,7 @@ use crate::{
 
 mod bad_peers;
 mod busy;
+mod rates;
 
 const OWNER: u8 = 1;
 const HEADQUARTERS: u8 = 2;

@@ -206,6 +206,14 @@ pub enum SwarmInput {
         /// The pack.
         pack: PackKey,
     },
+    /// What rules let this node send and receive, TLS included; `None`: as much as its link carries (R71). No more frames are
+    /// served and asked for at a time than pass before those who wait for them lose patience.
+    Rates {
+        /// What it may send.
+        send_bytes_per_second: Option<u64>,
+        /// What it may receive.
+        receive_bytes_per_second: Option<u64>,
+    },
     /// The station made this node the pack's inlet, or goes on doing so.
     LeaseGranted {
         /// The pack.

@@ -104,11 +104,11 @@ impl Swarm {
         assert!(!withheld || self.pushing.contains(&key), "{id} withholds frames and pushes nothing");
         assert!(own.hungry.is_empty() || self.feeding.contains(&key), "nobody is fed with {id}");
         assert!(own.declined.iter().all(|peer| self.inside.contains(peer)), "a ghost's turns of {id} are passed");
-        let free = own.declined.is_empty() && own.given.is_empty();
         assert!(
-            free || self.tuning.receive_slots.is_some(),
-            "turns of {id} are passed or counted without receive slots"
+            own.declined.is_empty() || self.receive_slots().is_some(),
+            "turns of {id} are passed for nobody's sake"
         );
+        assert!(own.given.is_empty() || self.tuning.receive_slots.is_some(), "turns of {id} are counted for nothing");
         for peer in own.spent.iter() {
             let useful = own.missing.words().iter().zip(own.row(peer)).any(|(missing, has)| missing & has != 0);
             assert!(!useful, "{peer:?} has something of {id} after all");

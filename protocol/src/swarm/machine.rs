@@ -34,6 +34,9 @@ impl Machine for Swarm {
             SwarmInput::StoreFailed { pack, index } => self.store_failed(now, pack, index),
             SwarmInput::FrameLost { pack, index } => self.frame_lost(now, pack, index),
             SwarmInput::PackSynced { pack } => self.pack_synced(pack),
+            SwarmInput::Rates { send_bytes_per_second, receive_bytes_per_second } => {
+                self.set_rates(now, send_bytes_per_second, receive_bytes_per_second);
+            }
             SwarmInput::LeaseGranted { pack, lease } => self.lease_granted(now, pack, *lease),
             SwarmInput::LeaseRevoked { pack } => self.drop_lease(pack),
         }
@@ -103,6 +106,7 @@ impl Swarm {
         }
         for key in (0..self.packs.len()).map(|slot| PackKey(slot as u16)) {
             let Some(own) = self.pack_mut(key) else { continue };
+            let _ = own.origin_busy_until.take_if(|until| *until <= now);
             let quiet = own.quiet_at.take_if(|at| *at <= now).is_some() && !own.is_pushing();
             if own.stalled_until.take_if(|until| *until <= now).is_some() {
                 let again = own.durability == Durability::Incomplete && own.have.is_full();
@@ -174,6 +178,7 @@ impl Swarm {
         for own in self.packs.iter().flatten() {
             plan(own.quiet_at, "show what was pushed");
             plan(own.stalled_until, "try the store again");
+            plan(own.origin_busy_until, "ask a busy origin again");
         }
         for own in self.lacking.iter().filter_map(|key| self.pack(*key)) {
             plan(own.probe_at, "ask out of turn for what neighbours claim");

@@ -60,6 +60,7 @@ mod machine;
 mod named;
 mod names;
 mod neighbours;
+mod paced;
 mod packs;
 mod peers;
 mod picker;

@@ -336,6 +336,9 @@ impl Machine for NamedSwarm {
                 }
             }
             NamedInput::PackSynced { pack } => self.of_pack(now, pack, |pack| SwarmInput::PackSynced { pack }),
+            NamedInput::Rates { send_bytes_per_second, receive_bytes_per_second } => {
+                self.tell(now, SwarmInput::Rates { send_bytes_per_second, receive_bytes_per_second });
+            }
             NamedInput::LeaseGranted { signed, lease, held } => {
                 let granted = Box::new(GrantedLease { signed, lease, held });
                 let id = granted.lease.pack;

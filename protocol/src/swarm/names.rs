@@ -106,6 +106,13 @@ pub enum NamedInput {
         /// The pack.
         pack: PackId,
     },
+    /// What rules let this node send and receive; see [`SwarmInput::Rates`](super::SwarmInput::Rates).
+    Rates {
+        /// What it may send.
+        send_bytes_per_second: Option<u64>,
+        /// What it may receive.
+        receive_bytes_per_second: Option<u64>,
+    },
     /// The station made this node the pack's inlet, or goes on doing so.
     LeaseGranted {
         /// As signed, to show to the origin.

@@ -36,6 +36,7 @@ impl Swarm {
         let complete = kept.is_full();
         let words = kept.words().len();
         let state = PackState {
+            longest: (0..frames).map(|index| manifest.frame_length(index)).max().unwrap_or(0),
             manifest,
             missing,
             shown: if withhold { Bitmap::new(frames) } else { kept.clone() },
@@ -70,6 +71,8 @@ impl Swarm {
             ask_interval: 0,
             site_held: None,
             stalled_until: None,
+            origin_busy_until: None,
+            origin_was_busy: false,
             probe_at: None,
             arrived_at: now,
             durability: if complete { Durability::Complete } else { Durability::Incomplete },
@@ -188,6 +191,7 @@ impl Swarm {
         state.storing.push(Storing { index, peer, node, wan, pushed: !asked, raw });
         if wan {
             state.wan_pending_bytes += frame_bytes;
+            state.origin_was_busy = false;
         }
         self.storing_bytes += frame_bytes;
         self.out(SwarmOutput::Store { pack: key, index, peer });

@@ -202,13 +202,21 @@ impl Swarm {
             return;
         }
         let until = later(now, (u64::from(milliseconds.max(1)) * 1000).min(BUSY_MAX));
+        let from_origin = self.origins.contains(peer);
         if let Some(state) = self.peer_mut(peer) {
             state.last_progress = now;
-            state.rests_until = Some(until);
-            state.busy_answers = state.busy_answers.saturating_add(1);
-            if state.busy_answers >= BUSY_ANSWERS_MAX {
-                self.doubt(peer);
+            if !from_origin {
+                state.rests_until = Some(until);
+                state.busy_answers = state.busy_answers.saturating_add(1);
+                if state.busy_answers >= BUSY_ANSWERS_MAX {
+                    self.doubt(peer);
+                }
             }
+        }
+        // The rollout of one pack may be off, while others cross the line.
+        if let Some(own) = self.pack_mut(key).filter(|_| from_origin) {
+            own.origin_busy_until = Some(until);
+            own.origin_was_busy = true;
         }
         self.wake_at(until, "ask a busy neighbour again");
         if let Some(other) = instead.filter(|other| self.inside.contains(*other)) {

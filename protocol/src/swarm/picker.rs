@@ -82,7 +82,9 @@ impl Swarm {
         let mut unshared = None;
         let found = self.lacking.iter().find_map(|key| {
             let own = self.pack(*key)?;
-            let leased = own.stalled_until.is_none() && own.lease.as_ref().is_some_and(|lease| lease.expires_at > now);
+            let asked_whether_busy = own.origin_was_busy && own.wan_pending_bytes > 0;
+            let rests = own.stalled_until.is_some() || own.origin_busy_until.is_some() || asked_whether_busy;
+            let leased = !rests && own.lease.as_ref().is_some_and(|lease| lease.expires_at > now);
             let index = own.wan_candidate(&self.inside, &self.doubted).filter(|_| leased)?;
             let length = own.length_of(index);
             // Alone or not: a connection that breaks must never cost more than B of what is under way.

@@ -100,7 +100,7 @@ impl Swarm {
     }
 
     pub(super) fn start_uploads(&mut self, now: Monotonic) {
-        while self.uploads.len() + usize::from(self.turns) < usize::from(self.tuning.upload_slots) {
+        while self.has_free_slot() {
             let Some(upload) = self.upload_queue.pop_front() else { return };
             if let Some(state) = self.peer_mut(upload.peer) {
                 state.queued -= 1;
@@ -138,7 +138,7 @@ impl Swarm {
 
     /// Pushes what there is to be pushed, to whoever takes it.
     pub(super) fn push(&mut self, now: Monotonic) {
-        while self.push_active < self.tuning.push_slots {
+        while self.push_active < self.push_slots() {
             // The pack with the least to push first: small payloads are quick.
             let waiting = self.pushing.iter().filter_map(|key| {
                 let state = self.pack(*key)?;

@@ -120,6 +120,8 @@ pub(super) struct OwnLease {
 #[derive(Clone, Debug)]
 pub(super) struct PackState {
     pub manifest: Arc<Pack>,
+    /// Length of the longest frame.
+    pub longest: u64,
     pub have: Bitmap,
     pub missing: Bitmap,
     /// What neighbours may know of `have`. The rest is withheld until it was pushed.
@@ -175,6 +177,10 @@ pub(super) struct PackState {
     /// Frames that some node of the site holds, by the station's word; `None`: no news.
     pub site_held: Option<Box<Bitmap>>,
     pub stalled_until: Option<Monotonic>,
+    /// Until then the origin sends nothing of it.
+    pub origin_busy_until: Option<Monotonic>,
+    /// It said so last: it is asked for one frame, to see whether it still is.
+    pub origin_was_busy: bool,
     /// When neighbours that claim what is missing here, and offer no turn, are asked all the same.
     pub probe_at: Option<Monotonic>,
     pub arrived_at: Monotonic,
@@ -300,6 +306,10 @@ pub(super) struct Ban {
 pub struct Swarm {
     pub(super) leased_bytes_max: u64,
     pub(super) tuning: Tuning,
+    /// What a rule lets this node send.
+    pub(super) send_bytes_per_second: Option<u64>,
+    /// And receive.
+    pub(super) receive_bytes_per_second: Option<u64>,
     pub(super) random: SplitMix,
     pub(super) packs: Vec<Option<Box<PackState>>>,
     /// Packs that lack frames, in the order in which they were wanted.
@@ -355,6 +365,8 @@ impl Swarm {
         Self {
             leased_bytes_max: setup.leased_bytes_max,
             tuning: setup.tuning,
+            send_bytes_per_second: None,
+            receive_bytes_per_second: None,
             random: SplitMix::new(setup.seed),
             packs: Vec::new(),
             lacking: Vec::new(),

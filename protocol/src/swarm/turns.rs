@@ -41,7 +41,7 @@ impl Swarm {
 
     /// Offers turns while there are slots.
     pub(super) fn give_turns(&mut self, now: Monotonic) {
-        while self.uploads.len() + usize::from(self.turns) < usize::from(self.tuning.upload_slots) {
+        while self.has_free_slot() {
             if !self.upload_queue.is_empty() || self.has_to_push() {
                 return;
             }
@@ -107,7 +107,7 @@ impl Swarm {
             }
             return self.pass(peer, key);
         }
-        if new && self.tuning.receive_slots.is_some_and(|slots| self.sources >= slots) {
+        if new && self.receive_slots().is_some_and(|slots| self.sources >= slots) {
             // What more comes at the same time only waits at this node's link, while others could have it at once.
             if let Some(own) = self.pack_mut(key).filter(|own| own.lacks_of(peer)) {
                 own.declined.insert(peer);
@@ -123,7 +123,12 @@ impl Swarm {
     /// Tells neighbours whose turns were passed for others' sake that theirs are welcome again: as many, chosen at
     /// random, as may be asked beside those that send.
     pub(super) fn invite(&mut self) {
-        let Some(slots) = self.tuning.receive_slots else { return };
+        if let Some(slots) = self.receive_slots() {
+            self.invite_up_to(slots);
+        }
+    }
+
+    pub(super) fn invite_up_to(&mut self, slots: u16) {
         let mut room = slots.saturating_sub(self.sources);
         for position in 0..self.lacking.len() {
             let key = self.lacking[position];
@@ -247,6 +252,7 @@ impl Swarm {
             let idle = |peer: &PeerState| peer.flights.is_empty() && peer.rests_until.is_none() && peer.takes_turns;
             if self.peer(peer).is_some_and(idle)
                 && self.store_has_room()
+                && !self.receives_all_in_time()
                 && let Some(index) = self.pick(peer, key)
             {
                 self.start_flight(now, peer, key, index);

@@ -82,7 +82,7 @@ pub(super) fn feed(bytes: &[u8]) {
 
 impl Life<'_> {
     fn step(&mut self) {
-        let input = match self.source.byte() % 12 {
+        let input = match self.source.byte() % 13 {
             0 => Some(self.neighbour()),
             1..=4 => Some(self.word()),
             5 => Some(self.arrival()),
@@ -91,6 +91,7 @@ impl Life<'_> {
             8 => self.sync_answers(),
             9 => Some(self.pack_changes()),
             10 => Some(self.lease()),
+            11 => Some(self.rates()),
             _ => {
                 self.passes();
                 None
@@ -195,6 +196,14 @@ impl Life<'_> {
             kept.remove(u32::from(byte) % frames);
         }
         NamedInput::Want { pack: Arc::clone(pack), kept, raw: None, source: what & 8 == 0 }
+    }
+
+    fn rates(&mut self) -> NamedInput {
+        let mut rate = || {
+            let what = self.source.byte();
+            (what > 0).then(|| u64::from(what - 1) << (what % 64))
+        };
+        NamedInput::Rates { send_bytes_per_second: rate(), receive_bytes_per_second: rate() }
     }
 
     fn lease(&mut self) -> NamedInput {

@@ -12,6 +12,27 @@ fn assert_all_complete(mut world: World) -> u64 {
     world.now
 }
 
+/// One holder behind a slow uplink sends everything itself; gives the frames that arrived although they were there already.
+fn duplicates(hosts: usize, frame_time: u64, told: bool) -> u64 {
+    let mut world = World::connected(hosts + 1, 8, 11, |a, b| a.min(b) == 1);
+    world.frame_time = frame_time;
+    if told {
+        let send_bytes_per_second = Some(CHUNK_BYTES as u64 * 1_000_000 / frame_time);
+        world.at(0, Event::Input(1, NamedInput::Rates { send_bytes_per_second, receive_bytes_per_second: None }));
+    }
+    world.run();
+    world.assert_all_hold_the_image();
+    world.nodes.iter().map(|node| node.duplicates).sum()
+}
+
+#[test]
+fn who_may_send_little_serves_no_more_at_a_time_than_others_wait_for() {
+    // Twelve frames at a time take longer than the second and a half that they have.
+    let frame_time = 250 * MILLISECOND;
+    assert!(duplicates(20, frame_time, false) > 0, "the world is too fast to show anything");
+    assert_eq!(duplicates(20, frame_time, true), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: crate::property_tests::cases(24), ..ProptestConfig::default() })]
 
