@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use branchline::catalogue::CatalogueDirectory;
 use branchline::config::Bundle;
-use branchline_protocol::content::build_pack;
+use branchline_protocol::content::{build_pack, patch::PATCH_STALL};
 use branchline_tests::site::{SITE, Site, SiteOptions};
 use branchline_tests::{payload, return_without_lab};
 use serde_json::Value;
@@ -154,6 +154,14 @@ fn publish_policy(site: &Site, version: u64, updates: &str) -> Result<()> {
     site.headquarters(&["publish", "--policy", &file.display().to_string(), "--bundle", &bundle]).map(drop)
 }
 
+/// Publishes rules under which the line has this rate.
+fn publish_line_rate(site: &Site, version: u64, rate: &str) -> Result<()> {
+    let (file, bundle) = (site.path("bandwidth.toml"), site.path("bundle").display().to_string());
+    let rules = format!("site = \"{SITE}\"\nversion = {version}\ntime_zone = \"UTC\"\n\n[line]\nrate = \"{rate}\"\n");
+    std::fs::write(&file, rules)?;
+    site.headquarters(&["publish", "--bandwidth", &file.display().to_string(), "--bundle", &bundle]).map(drop)
+}
+
 /// Puts a pack of other bytes in the place of the catalogue's patch, and signs that.
 fn break_patch(site: &Site) -> Result<()> {
     let bundle = Bundle::open(&site.path("bundle"))?;
@@ -180,6 +188,44 @@ fn lab_an_update_moves_only_its_patch() -> Result<()> {
     update.stage()?;
     assert_eq!(update.wait()?, (update.patch_bytes, 0));
     assert!(update.patch_bytes * 100 < update.whole_bytes, "{} {}", update.patch_bytes, update.whole_bytes);
+    Ok(())
+}
+
+fn turn_line_off(site: &Site) -> Result<()> {
+    publish_line_rate(site, 2, "off")?;
+    site.wait_until(20, "everybody knows that the line is off", || {
+        let knows = |machine: &&str| site.node(machine, &["status"]).is_ok_and(|status| status.contains("rate: off"));
+        Ok(HOSTS.iter().chain(&["station"]).all(knows))
+    })
+}
+
+/// Two sites wait at the same time: one in which nobody has the update, and one whose station has it.
+#[test]
+fn lab_an_update_waits_for_a_line_that_is_off_unless_a_neighbour_has_it() -> Result<()> {
+    return_without_lab!(Ok(()));
+    let made = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let plan = Plan { id: "bloff", with_base: &HALF, policy: "", patch_is_broken: false };
+    let update = Update::prepare(made[0].path(), plan)?;
+    let with_base = &["host1"];
+    let plan = Plan { id: "bloffmade", with_base, policy: "whole", patch_is_broken: false };
+    let at_station = Update::prepare(made[1].path(), plan)?;
+    at_station.site.node("station", &["packs", "stage", "till@1.1", "--here"])?;
+    at_station.site.node("station", &["packs", "wait", "till@1.1"])?;
+    publish_policy(&at_station.site, 3, "patch")?;
+    turn_line_off(&at_station.site)?;
+    turn_line_off(&update.site)?;
+
+    update.stage()?;
+    at_station.site.node("host1", &["packs", "stage", "till@1.1", "--here"])?;
+    let began = Instant::now();
+    at_station.site.node("host1", &["packs", "wait", "till@1.1"])?;
+    assert!(began.elapsed() > PATCH_STALL / 2, "the host with the base did not wait for the patch");
+    assert_eq!(at_station.crossed()?, (0, at_station.whole_bytes));
+
+    sleep((PATCH_STALL + ASKED_AGAIN).saturating_sub(began.elapsed()));
+    assert_eq!(update.crossed()?, (0, 0));
+    publish_line_rate(&update.site, 3, "unlimited")?;
+    assert_eq!(update.wait()?, (update.patch_bytes, 0));
     Ok(())
 }
 

@@ -13,7 +13,10 @@ use branchline_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::clock::wall_time;
+use super::{
+    clock::wall_time,
+    packs::{PackSet, Packs},
+};
 use crate::{
     bulk::{Bucket, Shaper},
     config::{BandwidthConfig, Zone},
@@ -31,6 +34,20 @@ struct Limit {
     name: String,
     schedule: Schedule,
     zone: Arc<Zone>,
+}
+
+/// When a pack may cross the line.
+#[derive(Clone, Debug)]
+struct RolloutHere {
+    pack: PackId,
+    schedule: Schedule,
+    zone: Arc<Zone>,
+}
+
+impl RolloutHere {
+    fn is_off(&self, wall: UnixSeconds) -> bool {
+        self.schedule.rate_at(self.zone.offsets(), wall) == Rate::Off
+    }
 }
 
 /// How a line is to be used by the node that brings packs over it.
@@ -52,6 +69,7 @@ pub struct BackgroundNow {
 #[derive(Default)]
 struct State {
     limits: Vec<Limit>,
+    rollouts: Vec<RolloutHere>,
     line: Option<LineUse>,
     background: Option<BackgroundNow>,
 }
@@ -62,18 +80,20 @@ pub struct Bandwidth {
     documents: Documents,
     own: BandwidthConfig,
     shaper: Shaper,
+    rollouts_off: PackSet,
     state: Arc<Mutex<State>>,
 }
 
 impl Bandwidth {
-    /// Begins to keep the rates of `shaper`.
+    /// Begins to keep the rates of the packs' bulk plane, and to say which packs' rollouts are off.
     ///
     /// # Errors
     /// `[bandwidth]` of `node.toml` names no time zone, or a rate that cannot work.
-    pub fn start(documents: &Documents, own: &BandwidthConfig, shaper: &Shaper) -> Result<Self> {
+    pub fn start(documents: &Documents, own: &BandwidthConfig, packs: &Packs) -> Result<Self> {
         own.check().context("reading [bandwidth] of node.toml")?;
+        let (shaper, rollouts_off) = (packs.bulk().shaper().clone(), Arc::clone(packs.rollouts_off()));
         let state = Arc::default();
-        let bandwidth = Self { documents: documents.clone(), own: own.clone(), shaper: shaper.clone(), state };
+        let bandwidth = Self { documents: documents.clone(), own: own.clone(), shaper, rollouts_off, state };
         bandwidth.look(wall_time(), true);
         tokio::spawn(bandwidth.clone().keep());
         Ok(bandwidth)
@@ -94,6 +114,7 @@ impl Bandwidth {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if documents_changed {
             (state.limits, state.line) = self.limits(wall);
+            state.rollouts = self.rollouts(wall);
         }
         let mut rates: Vec<(Bucket, Rate)> = Vec::new();
         for limit in &state.limits {
@@ -103,8 +124,25 @@ impl Bandwidth {
                 None => rates.push((limit.bucket.clone(), rate)),
             }
         }
+        let off = state.rollouts.iter().filter(|rollout| rollout.is_off(wall)).map(|rollout| rollout.pack).collect();
         drop(state);
         self.shaper.set_rates(&rates);
+        *self.rollouts_off.lock().unwrap_or_else(PoisonError::into_inner) = off;
+    }
+
+    /// The rollouts into this node's site. Headquarters keeps to them; members only know by them what cannot come.
+    fn rollouts(&self, wall: UnixSeconds) -> Vec<RolloutHere> {
+        let mut rollouts = Vec::new();
+        for site in self.documents.sites() {
+            let Some(state) = self.documents.site(&site) else { continue };
+            let Some(rules) = state.bandwidth_rules() else { continue };
+            let Ok(zone) = Zone::named(&rules.time_zone, wall).map(Arc::new) else { continue };
+            for rollout in &rules.rollouts {
+                let here = |pack| RolloutHere { pack, schedule: rollout.schedule(), zone: Arc::clone(&zone) };
+                rollouts.extend(packs_of(&state, rollout).into_iter().map(here));
+            }
+        }
+        rollouts
     }
 
     fn limits(&self, wall: UnixSeconds) -> (Vec<Limit>, Option<LineUse>) {

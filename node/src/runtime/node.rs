@@ -113,7 +113,7 @@ pub async fn run_node(home: Home, pages: std::io::Result<ProgramPages>) -> Resul
     let clock = Clock::start();
     let notices = Notices::new(clock);
     let (packs, pack_events) = Packs::start(&home, &documents, &mesh, &notices, clock).await?;
-    let bandwidth = Bandwidth::start(&documents, &config.bandwidth, packs.bulk().shaper())?;
+    let bandwidth = Bandwidth::start(&documents, &config.bandwidth, &packs)?;
     // A directory that holds no signatures is said now, and not when this node becomes station.
     stationing::public_script(&home, &config.station)?;
     let desk = start_headquarters(&home, &config, &documents, &journals, clock, &notices).await?;

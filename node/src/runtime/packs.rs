@@ -1,6 +1,6 @@
 //! Packs: what is wanted, where manifests come from, and the station's leases.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -69,6 +69,9 @@ struct Desks {
     leasing: Leasing,
 }
 
+/// Packs that several tasks look at.
+pub type PackSet = Arc<Mutex<BTreeSet<PackId>>>;
+
 /// The packs of one node; cheap to clone.
 #[derive(Clone)]
 pub struct Packs {
@@ -84,6 +87,10 @@ pub struct Packs {
     desks: Arc<Mutex<Option<Desks>>>,
     /// What came over WAN and LAN for the packs that were made from patches.
     by_patch: Arc<Mutex<BTreeMap<PackId, (u64, u64)>>>,
+    /// Packs that a task brings, so that no second one does.
+    obtaining: PackSet,
+    /// Packs of which rules let nothing cross the line now.
+    rollouts_off: PackSet,
     /// Manifests that this node is learning, and how many of its tasks do.
     learning: Arc<watch::Sender<BTreeMap<PackId, u32>>>,
     clock: Clock,
@@ -145,6 +152,8 @@ impl Packs {
             notices: notices.clone(),
             desks: Arc::default(),
             by_patch: Arc::default(),
+            obtaining: Arc::default(),
+            rollouts_off: Arc::default(),
             learning: Arc::new(watch::Sender::new(BTreeMap::new())),
             clock,
         };
@@ -220,8 +229,14 @@ impl Packs {
                 let _ = self.events.send(PackEvent::Complete { pack, wan_bytes, lan_bytes }).await;
                 continue;
             }
+            if !self.obtaining.lock().unwrap_or_else(PoisonError::into_inner).insert(pack) {
+                continue;
+            }
             let (packs, learning) = (self.clone(), self.learn(pack));
-            tokio::spawn(async move { packs.obtain(pack, learning).await });
+            tokio::spawn(async move {
+                packs.obtain(pack, learning).await;
+                packs.obtaining.lock().unwrap_or_else(PoisonError::into_inner).remove(&pack);
+            });
         }
     }
 
@@ -311,6 +326,11 @@ impl Packs {
     /// The bulk plane.
     pub fn bulk(&self) -> &BulkHandle {
         &self.bulk
+    }
+
+    /// Where it is written of which packs rules let nothing cross the line.
+    pub fn rollouts_off(&self) -> &PackSet {
+        &self.rollouts_off
     }
 
     /// How far every pack is.

@@ -11,7 +11,9 @@
 //! | wanted | policy `whole`, or no patch from a pack that is complete here | whole |
 //! | wanted | else | patch under way |
 //! | patch under way | the patch is complete | applying |
-//! | patch under way | no new byte of it for [`PATCH_STALL`] | failed |
+//! | patch under way | no new byte of it for [`PATCH_STALL`], and a neighbour has the pack itself | whole, and the patch until that is here |
+//! | patch under way | the same, while the line was on and headquarters answered | failed |
+//! | patch under way | a catalogue with other patches to the pack, or a policy with another `updates` | wanted |
 //! | applying | the same pack came of it | done |
 //! | applying | anything else | failed |
 //! | failed | policy `patch` | whole |
@@ -20,6 +22,7 @@
 //! The station decides once per pack which of the two crosses the line, and gives no lease for the other: that is the
 //! crossing desk (`branchline_station_role::station::crossings`), which `crossing` drives.
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufWriter, Seek, Write},
     sync::{Arc, PoisonError},
@@ -32,15 +35,20 @@ use branchline_protocol::{
     charter::Role,
     content::{
         OriginalFile, Pack,
-        patch::{Arrival, PATCH_STALL, Patch},
+        patch::{Arrival, PATCH_LOOK, PATCH_STALL, Patch, Silence},
     },
     ids::{ImageId, NodeId, PackId},
+    rates::Rate,
     wire::control::{ControlAnswer, ControlRequest},
 };
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{Learning, Packs};
-use crate::store::{packs::PackStore, read_at::FileAt};
+use crate::{
+    bulk::Bucket,
+    mesh::MeshError,
+    store::{packs::PackStore, read_at::FileAt},
+};
 
 /// How often a patch that is under way is looked at.
 const ARRIVAL_LOOK: Duration = Duration::from_secs(5);
@@ -54,7 +62,14 @@ struct Route {
     payload: Payload,
     base: PackId,
     travel: UpdateTravel,
+    /// Every patch to the pack that the catalogue offers.
+    offered: BTreeSet<PackId>,
 }
+
+/// The whole pack comes sooner from inside the site than its patch over the line.
+#[derive(Debug, thiserror::Error)]
+#[error("a neighbour has the pack itself")]
+struct MadeByNeighbour;
 
 /// What the documents say of the updates of one pack.
 struct Offers {
@@ -72,6 +87,10 @@ fn offers_of(catalogue: &Catalogue, pack: PackId) -> Option<(Payload, Vec<(Patch
     let offers = catalogue.patches.iter().filter(|offer| offer.target == payload.image);
     let offers = offers.map(|offer| (offer.clone(), base_of(offer.base).map(|base| base.pack))).collect();
     Some((payload.clone(), offers))
+}
+
+fn identities(offers: &[(PatchOffer, Option<PackId>)]) -> BTreeSet<PackId> {
+    offers.iter().map(|(offer, _)| offer.pack).collect()
 }
 
 impl Packs {
@@ -102,15 +121,16 @@ impl Packs {
         if travel == UpdateTravel::Whole {
             return None;
         }
+        let offered = identities(&offers);
         let held = offers.into_iter().filter_map(|(offer, _)| Some((self.complete_pack_of(offer.base)?, offer)));
         let (base, offer) = held.min_by_key(|(_, offer)| offer.pack_bytes)?;
-        Some(Route { offer, payload, base, travel })
+        Some(Route { offer, payload, base, travel, offered })
     }
 
     /// Gets a pack: by a patch where that is possible and allowed, else whole.
     pub(super) async fn obtain(&self, pack: PackId, learning: Learning) {
-        let mut learning = Some(learning);
-        if let Some(route) = self.route(pack) {
+        let (mut learning, mut left_over) = (Some(learning), None);
+        while let Some(route) = self.route(pack) {
             // Whoever needs the whole pack's manifest does not wait for the patch.
             learning = None;
             match self.update(&route).await {
@@ -120,7 +140,17 @@ impl Packs {
                     let _ = self.bulk.want(known).await;
                     return;
                 }
-                Err(error) => self.update_failed(pack, &route, &error).await,
+                Err(error) if error.is::<MadeByNeighbour>() => {
+                    tracing::info!(%pack, patch = %route.offer.pack, "{error}: it is fetched from there");
+                    left_over = Some(route.offer.pack);
+                    break;
+                }
+                // Other documents have come meanwhile.
+                Err(_) if !self.goes_on(&route) => {}
+                Err(error) => {
+                    self.update_failed(pack, &route, &error).await;
+                    break;
+                }
             }
         }
         if let Some(known) = self.learn_manifest(pack).await {
@@ -129,6 +159,11 @@ impl Packs {
             let _ = tokio::task::spawn_blocking(move || store.add(&manifest).map(drop)).await;
             drop(learning);
             let _ = self.bulk.want(known).await;
+        }
+        // Until then it is still wished for: the neighbour may leave.
+        if let Some(patch) = left_over {
+            self.completed(pack).await;
+            let _ = self.bulk.forget(patch).await;
         }
     }
 
@@ -153,7 +188,7 @@ impl Packs {
 
     async fn update(&self, route: &Route) -> Result<Arc<Pack>> {
         let patch = route.offer.pack;
-        let (wan_bytes, lan_bytes) = self.fetch_patch(patch).await?;
+        let (wan_bytes, lan_bytes) = self.fetch_patch(route).await?;
         let (store, offer, payload, base) =
             (self.store.clone(), route.offer.clone(), route.payload.clone(), route.base);
         let pack = tokio::task::spawn_blocking(move || rebuild(&store, base, &offer, &payload)).await??;
@@ -162,22 +197,73 @@ impl Packs {
         Ok(pack)
     }
 
-    async fn fetch_patch(&self, patch: PackId) -> Result<(u64, u64)> {
-        let known = timeout(PATCH_STALL, self.learn_manifest(patch)).await;
-        let known = known.ok().flatten().context("nobody gives the patch's manifest")?;
+    async fn fetch_patch(&self, route: &Route) -> Result<(u64, u64)> {
+        let patch = route.offer.pack;
+        let mut arrival = Arrival::begin(self.clock.now().monotonic);
+        let known = loop {
+            if let Some(known) = self.learn_manifest_within(patch, PATCH_LOOK).await {
+                break known;
+            }
+            self.mind_silence(route, &mut arrival, 0).await?;
+            // The bulk plane wishes only for what it knows, and without a wish the station lets the whole pack cross.
+            self.get_lease(patch, 0).await;
+        };
         self.bulk.want(known).await?;
-        let now = || self.clock.now().monotonic;
-        let mut arrival = Arrival::begin(now());
+        arrival = Arrival::begin(self.clock.now().monotonic);
         loop {
             if let Ok(bytes) = timeout(ARRIVAL_LOOK, self.completed(patch)).await {
                 return Ok(bytes);
             }
             let progress = self.progress().into_iter().find(|own| own.pack == patch);
-            if arrival.has_stalled(now(), progress.map_or(0, |own| own.bytes)) {
-                let _ = self.bulk.forget(patch).await;
-                anyhow::bail!("no byte of patch {patch} came for {} seconds", PATCH_STALL.as_secs());
+            if let Err(error) = self.mind_silence(route, &mut arrival, progress.map_or(0, |own| own.bytes)).await {
+                if !error.is::<MadeByNeighbour>() {
+                    let _ = self.bulk.forget(patch).await;
+                }
+                return Err(error);
             }
         }
+    }
+
+    /// An error where nothing speaks for waiting longer for a patch. As long as its node wishes for it, the station does
+    /// not let the whole pack cross instead.
+    async fn mind_silence(&self, route: &Route, arrival: &mut Arrival, bytes: u64) -> Result<()> {
+        let (patch, now) = (route.offer.pack, self.clock.now().monotonic);
+        let Silence::Look { long, stalled } = arrival.silence(now, bytes) else { return Ok(()) };
+        ensure!(self.goes_on(route), "the documents say something else of this update");
+        ensure!(!long || !self.is_held_by_a_member(route.payload.pack).await, MadeByNeighbour);
+        if self.line_is_off(patch) || !self.headquarters_answers(patch).await {
+            arrival.rest(self.clock.now().monotonic);
+            return Ok(());
+        }
+        ensure!(!stalled, "nothing of patch {patch} came for {} seconds", PATCH_STALL.as_secs());
+        Ok(())
+    }
+
+    /// Whether the station's decision can still be for this patch: documents that say nothing else of the update change no
+    /// decision, nor does a base that comes meanwhile. Of a version that the catalogue no longer names nothing better is known.
+    fn goes_on(&self, route: &Route) -> bool {
+        let pack = route.payload.pack;
+        let same = |now: Offers| now.travel == route.travel && identities(&now.offers) == route.offered;
+        self.is_complete(route.base) && !self.is_complete(pack) && self.offers(pack).is_none_or(same)
+    }
+
+    /// Whether the bandwidth rules let nothing of this pack cross the line now (R71).
+    fn line_is_off(&self, pack: PackId) -> bool {
+        let rollouts = self.rollouts_off.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bulk.shaper().rate(&Bucket::LineIn) == Rate::Off || rollouts.contains(&pack)
+    }
+
+    /// Whether the line carries anything: a refusal is an answer as well.
+    async fn headquarters_answers(&self, pack: PackId) -> bool {
+        let authorities = self.documents.sites().into_iter().filter_map(|site| self.documents.authority(&site));
+        let headquarters: BTreeSet<NodeId> = authorities.map(|known| known.charter().headquarters.node).collect();
+        for node in headquarters {
+            let asked = timeout(ASK_PATIENCE, self.mesh.request(node, ControlRequest::Holdings(pack))).await;
+            if matches!(asked, Ok(Ok(_) | Err(MeshError::Refused(_)))) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether a member of the site that is connected holds all frames of `pack`.

@@ -39,7 +39,7 @@ mod stream;
 mod write;
 
 pub use apply::Patch;
-pub use arrival::{Arrival, PATCH_STALL};
+pub use arrival::{Arrival, PATCH_LOOK, PATCH_STALL, Silence};
 pub use error::PatchError;
 pub use header::{PATCH_FORMAT, PatchHeader, PresetRange, StreamCoding, StreamEntry, StreamName};
 pub use write::{EncodedPatch, PatchSubject, PatchWriter};
