@@ -12,11 +12,12 @@ use tempfile::TempDir;
 use crate::binary;
 
 /// Whether a process that was killed holds nothing any more: it is gone, or only its parent has not looked yet. Its command
-/// line is empty earlier, while it still has its locks and sockets.
+/// line is empty earlier, while it still has its locks and sockets, and its first thread may be dead while others are not.
 fn has_let_go(process: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = state.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    after_name.is_none_or(|rest| rest.starts_with(['Z', 'X']))
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
+    after_name.is_none_or(|rest| rest.starts_with(['Z', 'X'])) && threads <= 1
 }
 
 /// A site whose hosts are complete and go on running. Everything ends when it is dropped.
