@@ -130,13 +130,21 @@ impl Bandwidth {
         *self.rollouts_off.lock().unwrap_or_else(PoisonError::into_inner) = off;
     }
 
+    /// The rules of all sites whose time zone is known here, with their sites.
+    fn rules(&self, wall: UnixSeconds) -> Vec<(SiteState, BandwidthRules, Arc<Zone>)> {
+        let states = self.documents.sites().into_iter().filter_map(|site| self.documents.site(&site));
+        let with_rules = states.filter_map(|state| {
+            let rules = state.bandwidth_rules()?;
+            let zone = Zone::named(&rules.time_zone, wall).ok()?;
+            Some((state, rules, Arc::new(zone)))
+        });
+        with_rules.collect()
+    }
+
     /// The rollouts into this node's site. Headquarters keeps to them; members only know by them what cannot come.
     fn rollouts(&self, wall: UnixSeconds) -> Vec<RolloutHere> {
         let mut rollouts = Vec::new();
-        for site in self.documents.sites() {
-            let Some(state) = self.documents.site(&site) else { continue };
-            let Some(rules) = state.bandwidth_rules() else { continue };
-            let Ok(zone) = Zone::named(&rules.time_zone, wall).map(Arc::new) else { continue };
+        for (state, rules, zone) in self.rules(wall) {
             for rollout in &rules.rollouts {
                 let here = |pack| RolloutHere { pack, schedule: rollout.schedule(), zone: Arc::clone(&zone) };
                 rollouts.extend(packs_of(&state, rollout).into_iter().map(here));
@@ -161,10 +169,8 @@ impl Bandwidth {
             add(Bucket::Upload, "upload of this node (node.toml)", &self.own.upload, &zone);
             add(Bucket::Download, "download of this node (node.toml)", &self.own.download, &zone);
         }
-        for site in self.documents.sites() {
-            let Some(state) = self.documents.site(&site) else { continue };
-            let Some(rules) = state.bandwidth_rules() else { continue };
-            let Ok(zone) = Zone::named(&rules.time_zone, wall).map(Arc::new) else { continue };
+        for (state, rules, zone) in self.rules(wall) {
+            let site = state.authority.charter().site.clone();
             if state.authority.charter().headquarters.node == self.documents.node() {
                 let bucket = Bucket::LineOut(site.clone());
                 add(bucket, &format!("line to site {site}"), &rules.line.schedule(), &zone);

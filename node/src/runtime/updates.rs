@@ -66,6 +66,14 @@ struct Route {
     offered: BTreeSet<PackId>,
 }
 
+impl Route {
+    /// Whether the station's decision can still be for this patch: documents that say nothing else of the update change no
+    /// decision, nor does a base that comes meanwhile. Of a version that the catalogue no longer names nothing better is known.
+    fn agrees_with(&self, now: Option<&Offers>) -> bool {
+        now.is_none_or(|now| now.travel == self.travel && identities(&now.offers) == self.offered)
+    }
+}
+
 /// The whole pack comes sooner from inside the site than its patch over the line.
 #[derive(Debug, thiserror::Error)]
 #[error("a neighbour has the pack itself")]
@@ -239,12 +247,10 @@ impl Packs {
         Ok(())
     }
 
-    /// Whether the station's decision can still be for this patch: documents that say nothing else of the update change no
-    /// decision, nor does a base that comes meanwhile. Of a version that the catalogue no longer names nothing better is known.
+    /// Whether waiting for this patch can still make the pack.
     fn goes_on(&self, route: &Route) -> bool {
         let pack = route.payload.pack;
-        let same = |now: Offers| now.travel == route.travel && identities(&now.offers) == route.offered;
-        self.is_complete(route.base) && !self.is_complete(pack) && self.offers(pack).is_none_or(same)
+        self.is_complete(route.base) && !self.is_complete(pack) && route.agrees_with(self.offers(pack).as_ref())
     }
 
     /// Whether the bandwidth rules let nothing of this pack cross the line now (R71).

@@ -138,3 +138,24 @@ fn a_damaged_patch_is_refused() {
     let offer = PatchOffer { pack: flipped.id(), ..bench.offer.clone() };
     assert!(rebuild(&bench.store, bench.base, &offer, &bench.payload).is_err());
 }
+
+#[test]
+fn only_documents_that_say_something_else_of_an_update_end_the_wait_for_its_patch() {
+    let Bench { base, offer, payload, .. } = bench();
+    let offers = |travel, offers| Offers { payload: payload.clone(), travel, offers };
+    let known = (offer.clone(), Some(base));
+    let travel = UpdateTravel::Patch;
+    let offered = identities(std::slice::from_ref(&known));
+    let route = Route { offer: offer.clone(), payload: payload.clone(), base, travel, offered };
+    assert!(route.agrees_with(Some(&offers(travel, vec![known.clone()]))));
+    assert!(route.agrees_with(None), "of a version that is no longer named nothing better is known");
+    let without_base = (offer.clone(), None);
+    assert!(route.agrees_with(Some(&offers(travel, vec![without_base]))), "the base is here, whatever is named");
+    let other = (PatchOffer { pack: base, ..offer }, Some(base));
+    assert!(!route.agrees_with(Some(&offers(travel, vec![known.clone(), other.clone()]))));
+    assert!(!route.agrees_with(Some(&offers(travel, vec![other]))));
+    assert!(!route.agrees_with(Some(&offers(travel, vec![]))));
+    for travel in [UpdateTravel::PatchOnly, UpdateTravel::Whole] {
+        assert!(!route.agrees_with(Some(&offers(travel, vec![known.clone()]))));
+    }
+}

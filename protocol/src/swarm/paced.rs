@@ -46,7 +46,7 @@ impl Swarm {
     }
 
     fn in_time(&self, rate: u64) -> u16 {
-        let longest = self.packs.iter().flatten().map(|own| own.longest).max();
+        let longest = self.packs.iter().flatten().map(|own| own.longest_frame_bytes).max();
         slots_in_time(rate, longest.unwrap_or(0))
     }
 }

@@ -36,7 +36,7 @@ impl Swarm {
         let complete = kept.is_full();
         let words = kept.words().len();
         let state = PackState {
-            longest: (0..frames).map(|index| manifest.frame_length(index)).max().unwrap_or(0),
+            longest_frame_bytes: (0..frames).map(|index| manifest.frame_length(index)).max().unwrap_or(0),
             manifest,
             missing,
             shown: if withhold { Bitmap::new(frames) } else { kept.clone() },

@@ -120,8 +120,7 @@ pub(super) struct OwnLease {
 #[derive(Clone, Debug)]
 pub(super) struct PackState {
     pub manifest: Arc<Pack>,
-    /// Length of the longest frame.
-    pub longest: u64,
+    pub longest_frame_bytes: u64,
     pub have: Bitmap,
     pub missing: Bitmap,
     /// What neighbours may know of `have`. The rest is withheld until it was pushed.
