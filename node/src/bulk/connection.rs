@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    framing::{LinkStream, read_message, write_frame, write_message, write_messages},
+    framing::{LinkStream, read_message_in_time, write_frame, write_message, write_messages},
     links::{Inbound, Served},
     read_ahead::{Read, ReadAhead},
     shaper::Lane,
@@ -31,13 +31,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 /// Handshake and hellos together, per step.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest silence on a connection; pings keep idle ones alive.
-const READ_TIMEOUT: Duration = Duration::from_secs(45);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// What a site is told to wait that asks for a pack whose rollout is off (R71): the most that it believes.
 const ROLLOUT_OFF_MILLISECONDS: u32 = 10_000;
@@ -173,16 +171,15 @@ pub(super) struct Reader<S> {
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub async fn run(mut self) {
         let why = loop {
-            match timeout(READ_TIMEOUT, read_message(&mut self.stream)).await {
-                Ok(Ok(BulkMessage::Ping)) => {}
-                Ok(Ok(message)) => {
+            match read_message_in_time(&mut self.stream).await {
+                Ok(BulkMessage::Ping) => {}
+                Ok(message) => {
                     let Some(_room) = self.room_for(&message).await else { return };
                     if self.inbox.send(Inbound::Message { link: self.link, message, _room }).await.is_err() {
                         return;
                     }
                 }
-                Ok(Err(error)) => break error,
-                Err(_) => break LinkError::Timeout("reading"),
+                Err(error) => break error,
             }
         };
         let _ = self.inbox.send(Inbound::Closed { link: self.link, why }).await;

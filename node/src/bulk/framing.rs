@@ -20,8 +20,9 @@ use tokio_rustls::{TlsStream, client, server};
 
 use super::{connection::LinkError, shaper::Shaped};
 
-/// Longest time that the other end may leave our bytes unread.
-pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long connections wait.
+const PATIENCE: Patience =
+    Patience { silence: Duration::from_secs(45), slowest_bytes_per_second: 2 << 10, longest: Duration::from_secs(300) };
 /// rustls asks the socket for 4 KiB at a time: without a buffer in between, that is four system calls for one record.
 const SOCKET_READ_BYTES: usize = 32 << 10;
 /// How much of what is sent TLS seals at a time: a frame of 64 KiB with its header, so that no last record of a few bytes
@@ -53,12 +54,48 @@ pub(super) fn accepted<S>(mut stream: server::TlsStream<S>) -> TlsStream<S> {
     stream.into()
 }
 
+/// How long a connection waits for its other end.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Longest silence, and longest time that a short message may be left unread; pings keep idle connections alive.
+    silence: Duration,
+    /// The slowest rate at which a line may bring a frame, as in the swarm machine: who is cut off in the middle of one gets it
+    /// anew, and over the line twice.
+    slowest_bytes_per_second: u64,
+    /// The most that any message may take.
+    longest: Duration,
+}
+
+impl Patience {
+    /// How long a message of this length may be under way.
+    fn with(self, bytes: usize) -> Duration {
+        (self.silence + Duration::from_secs(bytes as u64 / self.slowest_bytes_per_second)).min(self.longest)
+    }
+}
+
 /// Reads one message. The caller puts a bound on the time.
 pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<BulkMessage, LinkError> {
+    let length = read_length(stream).await?;
+    read_body(stream, length).await
+}
+
+/// Reads one message, as long as neither silence nor the message takes too long.
+pub(super) async fn read_message_in_time(stream: &mut (impl AsyncRead + Unpin)) -> Result<BulkMessage, LinkError> {
+    read_within(PATIENCE, stream).await
+}
+
+async fn read_within(patience: Patience, stream: &mut (impl AsyncRead + Unpin)) -> Result<BulkMessage, LinkError> {
+    let late = |_| LinkError::Timeout("reading");
+    let length = timeout(patience.silence, read_length(stream)).await.map_err(late)??;
+    timeout(patience.with(length), read_body(stream, length)).await.map_err(late)?
+}
+
+async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, LinkError> {
     let length = stream.read_u32_le().await? as usize;
-    if length > BULK_MESSAGE_BYTES_MAX {
-        return Err(LinkError::TooLong(length));
-    }
+    if length > BULK_MESSAGE_BYTES_MAX { Err(LinkError::TooLong(length)) } else { Ok(length) }
+}
+
+async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<BulkMessage, LinkError> {
     let mut head = [0; FRAME_HEADER_BYTES];
     let head = &mut head[..length.min(FRAME_HEADER_BYTES)];
     stream.read_exact(head).await?;
@@ -129,11 +166,12 @@ pub(super) async fn write_frame(
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: impl Buf) -> Result<(), LinkError> {
+    let patience = PATIENCE.with(bytes.remaining());
     let write = async {
         stream.write_all_buf(&mut bytes).await?;
         stream.flush().await
     };
-    Ok(timeout(WRITE_TIMEOUT, write).await.map_err(|_| LinkError::Timeout("writing"))??)
+    Ok(timeout(patience, write).await.map_err(|_| LinkError::Timeout("writing"))??)
 }
 
 #[cfg(test)]
@@ -201,5 +239,44 @@ mod tests {
         write_frame(&mut cut, pack(), 4, &[1; 10]).await.unwrap();
         cut.truncate(cut.len() - 1);
         assert!(matches!(read_message(&mut cut.as_slice()).await, Err(LinkError::Io(_))));
+    }
+
+    #[test]
+    fn patience_grows_with_the_length_up_to_a_bound() {
+        let seconds = |bytes| PATIENCE.with(bytes).as_secs();
+        assert_eq!((seconds(0), seconds(64 << 10), seconds(256 << 10)), (45, 45 + 32, 45 + 128));
+        assert_eq!(seconds(BULK_MESSAGE_BYTES_MAX), 300);
+    }
+
+    /// Reads, with a patience of 0.3 s and a second for each 50 KiB, what comes of a frame of 256 KiB in five parts of which
+    /// one comes every 0.2 s.
+    async fn trickled(parts: usize) -> (Result<BulkMessage, LinkError>, Duration) {
+        let (mut here, mut there) = tokio::io::duplex(1 << 20);
+        let mut frame = Vec::new();
+        write_frame(&mut frame, pack(), 7, &vec![9; 256 << 10]).await.unwrap();
+        let sending = tokio::spawn(async move {
+            for part in frame.chunks(frame.len().div_ceil(5)).take(parts) {
+                here.write_all(part).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let silence = Duration::from_millis(300);
+        let patience = Patience { silence, slowest_bytes_per_second: 50 << 10, longest: Duration::from_secs(60) };
+        let began = std::time::Instant::now();
+        let read = read_within(patience, &mut there).await;
+        sending.abort();
+        (read, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_frame_may_take_as_long_as_the_slowest_line_needs_and_no_longer() {
+        let (all, few, none) = tokio::join!(trickled(5), trickled(4), trickled(0));
+        assert!(matches!(all.0, Ok(BulkMessage::Frame { index: 7, .. })), "{:?}", all.0);
+        assert!(all.1 > Duration::from_millis(700), "it is longer under way than silence may last");
+        assert!(matches!(few.0, Err(LinkError::Timeout("reading"))), "{:?}", few.0);
+        assert!(few.1 > Duration::from_secs(5), "{:?}", few.1);
+        assert!(matches!(none.0, Err(LinkError::Timeout("reading"))), "{:?}", none.0);
+        assert!(none.1 < few.1, "{:?}", none.1);
     }
 }
