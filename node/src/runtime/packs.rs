@@ -31,13 +31,13 @@ use crate::{
     store::{journal::JournalStore, packs::PackStore},
 };
 
+#[path = "manifests.rs"]
+mod manifests;
 #[path = "updates.rs"]
 mod updates;
 
-/// How often a manifest that nobody has yet is asked for again.
-const MANIFEST_RETRY: Duration = Duration::from_millis(500);
-/// How long a node that learns a manifest itself lets others wait for it: below the patience of a request.
-const MANIFEST_PATIENCE: Duration = Duration::from_secs(5);
+pub use manifests::Learning;
+
 /// How often the accounts are written to disk.
 const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -94,21 +94,6 @@ pub struct Packs {
     /// Manifests that this node is learning, and how many of its tasks do.
     learning: Arc<watch::Sender<BTreeMap<PackId, u32>>>,
     clock: Clock,
-}
-
-/// A manifest is being learnt as long as this is held.
-pub struct Learning {
-    learning: Arc<watch::Sender<BTreeMap<PackId, u32>>>,
-    pack: PackId,
-}
-
-impl Drop for Learning {
-    fn drop(&mut self) {
-        self.learning.send_modify(|learning| match learning.get_mut(&self.pack) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(learning.remove(&self.pack)),
-        });
-    }
 }
 
 impl Packs {
@@ -263,49 +248,6 @@ impl Packs {
     /// The packs in the store, complete or not.
     pub fn stored(&self) -> Vec<Arc<Pack>> {
         self.store.packs()
-    }
-
-    /// The manifest from the own store, else from the station, else from headquarters; its hash is the pack's name, so
-    /// it does not matter who gives it.
-    async fn learn_manifest(&self, pack: PackId) -> Option<Arc<Pack>> {
-        loop {
-            if let Some(known) = self.store.pack(pack) {
-                return Some(known);
-            }
-            for site in self.documents.sites() {
-                let Some(authority) = self.documents.authority(&site) else { continue };
-                let charter = authority.charter();
-                for node in [charter.station.node, charter.headquarters.node] {
-                    if node == self.documents.node() {
-                        continue;
-                    }
-                    if let Ok(ControlAnswer::Manifest(bytes)) =
-                        self.mesh.request(node, ControlRequest::Manifest(pack)).await
-                        && let Ok(known) = Pack::decode_as(pack, &bytes)
-                    {
-                        return Some(Arc::new(known));
-                    }
-                }
-            }
-            tokio::time::sleep(MANIFEST_RETRY).await;
-        }
-    }
-
-    /// Lets whoever asks this node for the manifest wait for it, until what is given is dropped.
-    pub fn learn(&self, pack: PackId) -> Learning {
-        self.learning.send_modify(|learning| *learning.entry(pack).or_default() += 1);
-        Learning { learning: Arc::clone(&self.learning), pack }
-    }
-
-    /// The encoded manifest, where it is here or comes soon: a member that hears of a pack before its station has the
-    /// manifest would otherwise fetch it over the line, or come back half a second later.
-    pub async fn manifest(&self, pack: PackId) -> Option<Vec<u8>> {
-        let mut learning = self.learning.subscribe();
-        if self.store.pack(pack).is_none() {
-            let learnt = learning.wait_for(|learning| !learning.contains_key(&pack));
-            let _ = tokio::time::timeout(MANIFEST_PATIENCE, learnt).await;
-        }
-        self.store.manifest(pack)
     }
 
     /// The frames that are here, as a bitmap's bytes.
