@@ -3,19 +3,25 @@
 //! A decoder may refuse; it may not panic, and what it accepts must survive its own encoder.
 use branchline_protocol::{
     catalogue::{Catalogue, SitePolicy},
-    charter::{Charter, FileSignature, JoinToken, Lease, Membership, Release, Revocations, Sealed, Signed, Warrant},
+    charter::{
+        BeginRequest, Charter, FileSignature, JoinToken, Lease, Membership, Release, Revocations, Sealed, Signed,
+        Warrant,
+    },
     content::{ChunkEntry, FrameError, Pack, decode_frame, frame_of_chunk, patch::Patch, verify_frame},
     ids::Hash,
     limits,
     rates::BandwidthRules,
     survey::Descriptor,
     wire::{
-        bulk::BulkMessage,
+        bulk::{BulkMessage, FRAME_HEADER_BYTES, FrameHeader},
         codec,
         control::{ControlAnswer, ControlRequest},
     },
 };
-use branchline_station_role::router::table_xml;
+use branchline_station_role::{
+    router::table_xml,
+    station::{SiteEvent, crossings::CrossingEvent},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{format_of, normalise_within};
@@ -24,14 +30,17 @@ use super::{format_of, normalise_within};
 #[path = "decoders/swarm_inputs.rs"]
 mod swarm_inputs;
 
+/// The bound of `branchline::store::journal`, of which the fuzz crate has nothing.
+const JOURNAL_EVENT_BYTES_MAX: usize = 4 << 20;
+
 /// A decoder's name and the function that feeds it.
 pub type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DECODERS: [Decoder; 18] = [
+pub const DECODERS: [Decoder; 19] = [
     ("control_request", |bytes| wire::<ControlRequest>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
     ("control_answer", |bytes| wire::<ControlAnswer>(bytes, limits::CONTROL_MESSAGE_BYTES_MAX)),
-    ("bulk_message", |bytes| wire::<BulkMessage>(bytes, limits::BULK_MESSAGE_BYTES_MAX)),
+    ("bulk_message", bulk_message),
     ("sealed", |bytes| wire::<Sealed>(bytes, limits::SEALED_SURVEY_BYTES_MAX)),
     ("manifest", |bytes| {
         if let Ok(pack) = Pack::decode(bytes) {
@@ -68,6 +77,12 @@ pub const DECODERS: [Decoder; 18] = [
         json::<Signed<SitePolicy>>(bytes);
         json::<Signed<BandwidthRules>>(bytes);
         json::<Signed<Release>>(bytes);
+        json::<Signed<BeginRequest>>(bytes);
+    }),
+    // A new station reads its predecessor's.
+    ("journal_events", |bytes| {
+        wire::<SiteEvent>(bytes, JOURNAL_EVENT_BYTES_MAX);
+        wire::<CrossingEvent>(bytes, JOURNAL_EVENT_BYTES_MAX);
     }),
     ("charter", |bytes| {
         if let Ok(charter) = serde_json::from_slice::<Charter>(bytes) {
@@ -112,6 +127,24 @@ pub const DECODERS: [Decoder; 18] = [
     ("normalise", normalise),
     ("swarm_inputs", swarm_inputs::feed),
 ];
+
+/// Both ways to read a message: whole, and a frame by its header, which is how connections read it.
+fn bulk_message(bytes: &[u8]) {
+    let whole = BulkMessage::decode(bytes.to_vec());
+    match FrameHeader::read(&bytes[..bytes.len().min(FRAME_HEADER_BYTES)], bytes.len()) {
+        Ok(Some(header)) => {
+            let body = &bytes[FRAME_HEADER_BYTES..];
+            assert_eq!(header.length, body.len());
+            let frame = BulkMessage::Frame { pack: header.pack, index: header.index, bytes: body.to_vec() };
+            assert_eq!(whole.as_ref(), Ok(&frame), "both ways read the same");
+        }
+        Ok(None) => {}
+        Err(_) => assert!(whole.is_err(), "only one way refuses it"),
+    }
+    if let Ok(message) = whole {
+        assert_eq!(message.encode().expect("what was decoded can be encoded"), bytes);
+    }
+}
 
 /// A frame against its entry: the first three bytes are the raw length that the entry promises, the rest is the frame. A
 /// fuzzer finds no hash, so the entry has the frame's own; the raw one is taken from the complaint that it is another.
