@@ -9,7 +9,7 @@ use branchline_protocol::{
     ids::{Hash, NodeId},
     limits::{BULK_CONNECTIONS_MAX, BULK_NEIGHBOURS_ACCEPTED_MAX, BULK_NEIGHBOURS_MAX},
     refusal::{Refusal, RefusalKind},
-    swarm::{Place, neighbours_of},
+    swarm::{NamedInput, Place, neighbours_of},
     wire::{bulk::BulkMessage, control::PeerRecord},
 };
 use tokio::{
@@ -219,6 +219,24 @@ impl Service {
         let now = Instant::now();
         let stands = |peer: &NodeId| self.links.of_peer(*peer).is_some_and(|(_, link)| link.is_settled());
         self.backoffs.retain(|peer, backoff| backoff.until > now || !stands(peer));
+    }
+
+    /// A connection has ended without this node's doing.
+    pub(super) fn closed(&mut self, number: u64, why: &LinkError) {
+        let Some((peer, short)) = self.links.get(number).map(|link| (link.peer, link.was_short())) else { return };
+        let malformed = matches!(why, LinkError::TooLong(_) | LinkError::Codec(_));
+        if malformed {
+            tracing::warn!(%peer, %why, "a peer is cut off for a while");
+            self.input(NamedInput::PeerMalformed { peer });
+        } else {
+            tracing::debug!(%peer, %why, "a bulk connection ended");
+        }
+        self.cut(number);
+        if short || malformed {
+            // Where it was short, very likely the peer has no place for one more neighbour: not again at once, and each time
+            // later.
+            self.back_off(peer);
+        }
     }
 
     pub(super) fn back_off(&mut self, peer: NodeId) {

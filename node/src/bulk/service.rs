@@ -229,16 +229,7 @@ impl Service {
             Inbound::Established(established) => self.established(*established),
             Inbound::DialFailed { peer, why } => self.dial_failed(peer, &why),
             Inbound::Message { link, message, .. } => self.message(link, message),
-            Inbound::Closed { link, why } => {
-                if let Some((peer, short)) = self.links.get(link).map(|link| (link.peer, link.was_short())) {
-                    tracing::debug!(%peer, %why, "a bulk connection ended");
-                    self.cut(link);
-                    if short {
-                        // Very likely it has no place for one more neighbour: not again at once, and each time later.
-                        self.back_off(peer);
-                    }
-                }
-            }
+            Inbound::Closed { link, why } => self.closed(link, &why),
             Inbound::Served { link, pack, index, outcome } => self.served(link, pack, index, outcome),
             Inbound::Added { pack, result: Ok(kept) } => {
                 // Packs enter the site at the station: what nobody else has is pushed from there.

@@ -141,6 +141,11 @@ pub enum SwarmInput {
         /// Who.
         peer: PeerKey,
     },
+    /// A neighbour sent what no node of its version sends: none is taken from it for a while. Its connection is about to end.
+    PeerMalformed {
+        /// Who.
+        peer: PeerKey,
+    },
     /// A neighbour says something about a pack.
     Said {
         /// Who.

@@ -30,6 +30,11 @@ impl Machine for Swarm {
                 self.peer_joined(now, peer, node, place, takes_turns);
             }
             SwarmInput::PeerLeft { peer } => self.peer_left(now, peer),
+            SwarmInput::PeerMalformed { peer } => {
+                if let Some(node) = self.peer(peer).map(|state| state.node) {
+                    self.ban(now, node);
+                }
+            }
             SwarmInput::FrameCorrupt { pack, index } => self.frame_corrupt(now, pack, index),
             SwarmInput::StoreFailed { pack, index } => self.store_failed(now, pack, index),
             SwarmInput::FrameLost { pack, index } => self.frame_lost(now, pack, index),

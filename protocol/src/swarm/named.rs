@@ -314,6 +314,11 @@ impl Machine for NamedSwarm {
             NamedInput::Forget { pack } => self.forget(now, pack),
             NamedInput::PeerJoined { peer, place, version } => self.peer_joined(now, peer, place, version),
             NamedInput::PeerLeft { peer } => self.peer_left(now, peer),
+            NamedInput::PeerMalformed { peer } => {
+                if let Some(peer) = self.by_node.get(&peer).copied() {
+                    self.tell(now, SwarmInput::PeerMalformed { peer });
+                }
+            }
             NamedInput::Message { peer, message } => self.message(now, peer, message),
             NamedInput::FrameArrived { peer, pack, index, length, raw } => {
                 self.frame_arrived(now, peer, pack, index, length, raw);

@@ -43,6 +43,11 @@ pub enum NamedInput {
         /// Who.
         peer: NodeId,
     },
+    /// A neighbour sent what no node of its version sends: none is taken from it for a while. Its connection is about to end.
+    PeerMalformed {
+        /// Who.
+        peer: NodeId,
+    },
     /// A neighbour says something; frames are [`NamedInput::FrameArrived`], see [`NamedInput::of_message`].
     Message {
         /// Who.

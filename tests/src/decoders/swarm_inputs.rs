@@ -122,6 +122,7 @@ impl Life<'_> {
         };
         match what % 8 {
             7 => NamedInput::PeerLeft { peer },
+            6 if what > 0xc0 => NamedInput::PeerMalformed { peer },
             version => NamedInput::PeerJoined { peer, place, version: 1 + u16::from(version % 2) },
         }
     }

@@ -3,6 +3,10 @@
 //!
 //! The bad neighbour is written by hand: it shakes hands as the member that it is, claims the whole pack, and from there
 //! on does as it likes.
+use branchline_protocol::{
+    ids::{Hash, PackId},
+    wire::bulk::FRAME_HEADER_BYTES,
+};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::*;
@@ -130,7 +134,7 @@ async fn closes_without_a_word(stream: &mut LinkStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_peer_at_a_byte_a_second_loses_its_request_and_nothing_else() {
-    let scene = Scene::new(5).await;
+    let scene = Scene::new(25).await;
     let (mut stream, index) = scene.rogue_is_asked().await;
     let bytes = on_the_wire(&scene.frame(index)).await;
     let dribbling = tokio::spawn(async move {
@@ -150,7 +154,7 @@ async fn a_peer_at_a_byte_a_second_loses_its_request_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn half_a_frame_counts_for_nothing_and_is_asked_of_another() {
-    let scene = Scene::new(6).await;
+    let scene = Scene::new(26).await;
     for _ in 0..3 {
         let (mut stream, index) = scene.rogue_is_asked().await;
         let bytes = on_the_wire(&scene.frame(index)).await;
@@ -168,7 +172,7 @@ async fn half_a_frame_counts_for_nothing_and_is_asked_of_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_sends_a_frame_again_and_again_is_cut_off_and_stays_so() {
-    let scene = Scene::new(7).await;
+    let scene = Scene::new(27).await;
     let (mut stream, index) = scene.rogue_is_asked().await;
     let frame = scene.frame(index);
     let replaying = async {
@@ -195,7 +199,7 @@ async fn who_sends_a_frame_again_and_again_is_cut_off_and_stays_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_claims_every_frame_and_sends_none_delays_the_others_little() {
-    let scene = Scene::new(8).await;
+    let scene = Scene::new(28).await;
     let (mut stream, _) = scene.rogue_is_asked().await;
     let length = scene.pack.length();
     let outcome = scene.completes_within(SOON).await;
@@ -207,7 +211,7 @@ async fn who_claims_every_frame_and_sends_none_delays_the_others_little() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_goes_on_offering_turns_and_sends_nothing_is_asked_no_more() {
-    let scene = Scene::new(13).await;
+    let scene = Scene::new(23).await;
     let (mut stream, _) = scene.rogue_is_asked().await;
     let luring = tokio::spawn({
         let pack = Arc::clone(&scene.pack);
@@ -228,7 +232,7 @@ async fn who_goes_on_offering_turns_and_sends_nothing_is_asked_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_only_a_silent_claimant_has_crosses_the_line_within_half_a_minute() {
-    let site = Site::new(9);
+    let site = Site::new(29);
     let raw = payload(256 << 10);
     let origin = site.start(HEADQUARTERS);
     let pack = origin.store.import("agent.bin", &raw[..], raw.len() as u64).unwrap();
@@ -259,14 +263,24 @@ async fn what_only_a_silent_claimant_has_crosses_the_line_within_half_a_minute()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_announces_too_long_a_message_in_place_of_a_frame_is_closed_on_before_it_comes() {
-    let scene = Scene::new(10).await;
-    let (mut stream, _) = scene.rogue_is_asked().await;
-    let length = u32::try_from(BULK_MESSAGE_BYTES_MAX + 1).unwrap();
-    stream.write_all(&length.to_le_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
-    assert!(closes_without_a_word(&mut stream).await);
-    let length = scene.pack.length();
-    let outcome = scene.completes_within(SOON).await;
-    assert_eq!((outcome.honest, outcome.rogue), (length, Transfer::default()));
+async fn who_announces_too_long_a_message_or_sends_none_that_can_be_read_is_cut_off_and_stays_so() {
+    let too_long = u32::try_from(BULK_MESSAGE_BYTES_MAX + 1).unwrap().to_le_bytes().to_vec();
+    // Four bytes, and they name no message.
+    let unknown = [[4, 0, 0, 0], [0xff; 4]].concat();
+    // A frame of 200 bytes in a message of ten.
+    let mut lying =
+        on_the_wire(&BulkMessage::Frame { pack: PackId(Hash([3; 32])), index: 0, bytes: vec![1; 10] }).await;
+    lying[4 + FRAME_HEADER_BYTES - 8] = 200;
+    for (number, bytes) in [(30, too_long), (21, unknown), (22, lying)] {
+        let scene = Scene::new(number).await;
+        let (mut stream, _) = scene.rogue_is_asked().await;
+        stream.write_all(&bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(closes_without_a_word(&mut stream).await);
+        let mut again = scene.site.dial(ROGUE, FIRST_HOST).await;
+        assert!(closes_without_a_word(&mut again.stream).await, "it is a neighbour again at once");
+        let length = scene.pack.length();
+        let outcome = scene.completes_within(SOON).await;
+        assert_eq!((outcome.honest, outcome.rogue), (length, Transfer::default()));
+    }
 }
