@@ -70,11 +70,13 @@ fn lab_bandwidth_background_yields_and_rates_change_under_way() -> Result<()> {
     println!("{}", json!({ "results": results }));
     rates_change_under_way(&site)?;
     for (what, figure, goal) in &shares {
-        match figure.late.is_small() {
-            true => assert!(figure.value >= *goal, "{what}: {figure}, at least {goal} is wanted"),
-            false => {
-                println!("not judged: {what}, {figure}: this computer is too busy for a delay of 3 ms to mean much")
-            }
+        if figure.late.is_small() {
+            assert!(figure.value >= *goal, "{what}: {figure}, at least {goal} is wanted");
+        } else {
+            println!("judged mildly: {what}, {figure}: this computer is too busy for a delay of 3 ms to mean much");
+            // Who does not yield at all leaves one other flow a half; who never comes back has nothing.
+            let least = goal * 2.0 / 3.0;
+            assert!(figure.value >= least, "{what}: {figure}, at least {least} is wanted even on a busy computer");
         }
     }
     let traffic = site.traffic()?.remove(0);
