@@ -150,14 +150,16 @@ impl Service {
     pub(super) fn dial_due(&mut self) {
         let now = Instant::now();
         let Some(site) = self.site.clone() else { return };
+        let origin = self.charter().map(|charter| charter.headquarters.node);
         for record in self.wanted_peers() {
             let node = record.node;
             let waits = self.backoffs.get(&node).is_some_and(|backoff| backoff.until > now);
             if waits || self.dialling.contains(&node) || self.links.of_peer(node).is_some() {
                 continue;
             }
-            if self.dialling.len() >= DIALS_AT_ONCE {
-                return;
+            // Under a lease the whole site waits for what only the origin has.
+            if self.dialling.len() >= DIALS_AT_ONCE && Some(node) != origin {
+                continue;
             }
             self.dialling.insert(node);
             let (documents, tls, inbox) = (self.documents.clone(), self.tls.clone(), self.inbox.clone());
@@ -172,11 +174,19 @@ impl Service {
         }
     }
 
+    /// A dial is over; who waited for its place is dialled now, and not with the next second.
+    pub(super) fn dialled(&mut self, peer: NodeId) {
+        let was_full = self.dialling.len() >= DIALS_AT_ONCE;
+        if self.dialling.remove(&peer) && was_full {
+            self.dial_due();
+        }
+    }
+
     pub(super) fn dial_failed(&mut self, peer: NodeId, why: &LinkError) {
         tracing::debug!(%peer, %why, "dialling failed");
-        self.dialling.remove(&peer);
         self.suggested.remove(&peer);
         self.back_off(peer);
+        self.dialled(peer);
     }
 
     /// A neighbour has no place for this node: it is left alone for a while, and another member is asked instead.

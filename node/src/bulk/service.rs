@@ -226,7 +226,11 @@ impl Service {
 
     fn inbound(&mut self, inbound: Inbound) {
         match inbound {
-            Inbound::Established(established) => self.established(*established),
+            Inbound::Established(established) => {
+                let peer = established.peer;
+                self.established(*established);
+                self.dialled(peer);
+            }
             Inbound::DialFailed { peer, why } => self.dial_failed(peer, &why),
             Inbound::Message { link, message, .. } => self.message(link, message),
             Inbound::Closed { link, why } => self.closed(link, &why),
@@ -261,7 +265,6 @@ impl Service {
     }
 
     fn established(&mut self, new: Established) {
-        self.dialling.remove(&new.peer);
         self.suggested.remove(&new.peer);
         // Documents may have changed while it waited here.
         let admission = match judge(&self.documents, new.peer, &new.hello) {

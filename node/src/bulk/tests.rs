@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Established, own_hello},
+    connection::{Established, HELLO_TIMEOUT, own_hello},
     dialer::dial,
     framing::{read_message, write_message},
     *,
@@ -407,4 +407,25 @@ async fn the_origin_serves_the_newest_lease_only_and_cuts_the_one_before() {
     let refused = answer(&mut again).await.unwrap();
     assert!(matches!(refused, BulkMessage::Refuse { refusal, .. } if refusal.kind == RefusalKind::Stale));
     assert_eq!(origin_bytes(&origin, &pack), pack.frame_length(0) + pack.frame_length(1));
+}
+
+/// More members than are dialled at a time, whose machines take connections and say nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neighbours_that_do_not_answer_keep_nobody_from_the_origin() {
+    let site = Site::new(14);
+    let raw = payload(256 << 10);
+    let origin = site.start(HEADQUARTERS);
+    let pack = origin.store.import("agent.bin", &raw[..], raw.len() as u64).unwrap();
+    let seeds: Vec<u8> = (FIRST_HOST..FIRST_HOST + 10).collect();
+    let mut mute = Vec::new();
+    for seed in &seeds {
+        mute.push(tokio::net::TcpListener::bind(site.addresses(*seed).bulk).await.unwrap());
+    }
+    let station = site.start(STATION);
+    station.handle.set_peers(site.records(&seeds)).await.unwrap();
+    let began = std::time::Instant::now();
+    station.handle.want(Arc::clone(&pack)).await.unwrap();
+    let (_station, wan, ..) = station.finish(Some((&site, STATION)), Arc::clone(&pack)).await;
+    assert_eq!(wan, pack.length());
+    assert!(began.elapsed() < HELLO_TIMEOUT, "it waited for them: {:?}", began.elapsed());
 }
