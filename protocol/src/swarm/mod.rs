@@ -81,6 +81,8 @@ pub use state::Swarm;
 pub use tuning::{LinkFigures, Tuning};
 
 #[cfg(test)]
+mod admission_tests;
+#[cfg(test)]
 mod bad_input_tests;
 #[cfg(test)]
 mod model_tests;
