@@ -17,5 +17,6 @@ pub mod observed;
 pub mod payload;
 pub mod punctuality;
 pub mod required;
+pub mod resumption;
 pub mod site;
 pub mod systemd;

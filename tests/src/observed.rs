@@ -1,12 +1,14 @@
 //! What station and headquarters say of a site, as far as the lab's tests look at it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use branchline_protocol::survey::Descriptor;
 use serde::Deserialize;
 
-use crate::site::Site;
+use crate::site::{HOME, PROGRAM, Site};
 
 /// A session as the station tells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -201,5 +203,35 @@ impl Site {
         let said = self.lab().check(host, &["sh", "-c", script])?;
         let lines = said.split("\n--\n").map(|lines| lines.lines().map(str::to_owned).collect::<Vec<_>>());
         Ok(lines.filter(|words| words.first().is_some_and(|first| first == program)).collect())
+    }
+
+    /// A node's home, as a path of this computer; good until its machine's power goes.
+    ///
+    /// # Errors
+    /// The machine does not run.
+    pub fn home(&self, machine: &str) -> Result<PathBuf> {
+        Ok(self.lab().root(machine)?.join(HOME.trim_start_matches('/')))
+    }
+
+    /// The network process of the station or a host, by its number on this computer.
+    ///
+    /// # Errors
+    /// None runs there.
+    pub fn network_process(&self, machine: &str) -> Result<u32> {
+        let root = self.lab().root(machine)?;
+        let is_same = |other: &Path| -> Result<bool> {
+            let (a, b) = (std::fs::metadata(root.join("."))?, std::fs::metadata(other)?);
+            Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+        };
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(process) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+            let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+            let runs = line.starts_with(&format!("{PROGRAM}\0run"));
+            if runs && is_same(&path.join("root/.")).unwrap_or(false) {
+                return Ok(process);
+            }
+        }
+        bail!("no network process runs in {}", root.display())
     }
 }

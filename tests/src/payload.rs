@@ -85,6 +85,26 @@ pub fn generated(
     Ok((path, file))
 }
 
+/// A package of one file of one byte, as a tar archive that its name alone makes different from others of its kind. No
+/// survey selects it: it is staged.
+///
+/// # Errors
+/// `tar` fails.
+pub fn one_byte(directory: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+    std::fs::write(directory.join(name), "1")?;
+    let file = directory.join(format!("{name}.tar"));
+    let output = Command::new("tar").arg("-cf").arg(&file).arg("-C").arg(directory).arg(name).output()?;
+    ensure!(output.status.success(), "tar: {}", String::from_utf8_lossy(&output.stderr));
+    let definition = format!(
+        "name = \"{name}\"\nversion = \"1.0\"\ndescription = \"made by a test of the site lab\"\n\
+         architectures = [\"all\"]\nformat = \"tar\"\nselect = \"false\"\n\n\
+         [[steps]]\naction = {{ unpack = {{ prefix = \"/opt/{name}\" }} }}\n"
+    );
+    let path = directory.join(format!("{name}.toml"));
+    std::fs::write(&path, definition)?;
+    Ok((path, file))
+}
+
 /// Bytes of a xorshift generator: the same at every run, and no compressor finds anything in them.
 fn noise(bytes: u64) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

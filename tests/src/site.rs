@@ -23,9 +23,9 @@ const APPROVE_ALL: &str = "[[headquarters.desk.rules]]\nname = \"all\"\naction =
 /// The name of the site.
 pub const SITE: &str = "lab";
 /// Where the binary lies in every root.
-const PROGRAM: &str = "/usr/local/bin/branchline";
+pub(crate) const PROGRAM: &str = "/usr/local/bin/branchline";
 /// Home of a node that stands on a root of its own.
-const HOME: &str = "/var/lib/branchline";
+pub(crate) const HOME: &str = "/var/lib/branchline";
 /// What the nodes log: the product's own default, said here because tests read these logs.
 const LOG: &str = "BRANCHLINE_LOG=info,libp2p=warn";
 /// The user of the network process: `nobody` of Debian.
@@ -157,18 +157,19 @@ impl Site {
         self.configure_router("station")?;
         self.configure_headquarters(&options.rules)?;
         for (definition, payload) in &options.packages {
-            self.command(&[
-                "catalogue",
-                "add",
-                "--bundle",
-                &bundle,
-                "--package",
-                &text(definition),
-                "--payload",
-                &text(payload),
-            ])?;
+            self.add_package(definition, payload)?;
         }
         Ok(())
+    }
+
+    /// Signs a package into the bundle's catalogue; [`Site::publish`] hands that to headquarters.
+    ///
+    /// # Errors
+    /// The definition or the payload is refused.
+    pub fn add_package(&self, definition: &Path, payload: &Path) -> Result<()> {
+        let [bundle, definition, payload] = [&self.path("bundle"), definition, payload].map(text);
+        self.command(&["catalogue", "add", "--bundle", &bundle, "--package", &definition, "--payload", &payload])
+            .map(drop)
     }
 
     /// Makes the identity of a machine with a root of its own, and gives its seat.

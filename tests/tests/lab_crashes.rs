@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use branchline::bulk::{Accounts, Direction};
 use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
-use branchline_tests::site::{Site, count_at};
+use branchline_tests::resumption::{Interrupted, kept_bytes, received};
+use branchline_tests::site::{Site, SiteOptions, count_at};
+use branchline_tests::{payload, return_without_lab};
 
 const HOSTS: [&str; 4] = ["host1", "host2", "host3", "host4"];
 /// The host that is killed.
@@ -64,16 +65,10 @@ fn crash_the_station(site: &Site) -> Result<BTreeMap<String, (u64, u64)>> {
     std::thread::sleep(std::time::Duration::from_secs(1));
     let crossed = site.traffic()?;
     site.start_node("station")?;
-    let log = site.lab().log("station", "run")?;
-    let told = |line: &str, name: &str| {
-        let value = line.split_once(&format!(" {name}="))?.1.split_whitespace().next()?;
-        Some(value.to_owned())
-    };
     let mut kept = BTreeMap::new();
-    for line in log.lines().filter(|line| line.contains("a pack goes on from what is kept")) {
-        let (pack, bytes) = told(line, "pack").zip(told(line, "kept_bytes")).with_context(|| line.to_owned())?;
+    for (pack, bytes) in kept_bytes(&site.lab().log("station", "run")?)? {
         let sent = crossed.iter().find(|traffic| traffic.pack == pack).context("a pack that is in no catalogue")?;
-        kept.insert(pack, (sent.sent_bytes, bytes.parse()?));
+        kept.insert(pack, (sent.sent_bytes, bytes));
     }
     Ok(kept)
 }
@@ -85,7 +80,7 @@ fn crash_a_host(site: &Site) -> Result<BTreeMap<String, u64>> {
         || Ok(site.lab().exec(VICTIM, &["test", "-e", "/var/lib/dpkg/info/ballast.postinst"])?.status.success());
     site.wait_until(90, "the package manager works at host1", at_work)?;
     // It installs what it has got as a whole: every byte of it is kept.
-    let before = received(&asked(site)?);
+    let before = received(&site.account(VICTIM)?);
     for traffic in site.traffic()? {
         assert!(before.get(&traffic.pack).is_some_and(|bytes| *bytes >= traffic.length_bytes), "{before:?}");
     }
@@ -95,32 +90,16 @@ fn crash_a_host(site: &Site) -> Result<BTreeMap<String, u64>> {
     println!("{VICTIM} is killed while ballast is {status:?}, after it got {before:?}");
     assert!(status.starts_with("half-") || status == "unpacked", "not in the middle of installing: {status}");
     std::thread::sleep(std::time::Duration::from_secs(1));
-    let file = site.lab().root(VICTIM)?.join("var/lib/branchline/accounts.json");
-    let written = received(&serde_json::from_slice(&std::fs::read(file).context("reading the host's accounts")?)?);
+    let written = received(&site.written_account(VICTIM)?);
     site.start_installer(VICTIM).context("starting the installer again")?;
     site.start_node(VICTIM)?;
     Ok(written)
 }
 
-/// The victim's account as it tells it.
-fn asked(site: &Site) -> Result<Accounts> {
-    let mut answer: serde_json::Value = site.node_json(VICTIM, &["status", "--transfers"])?;
-    Ok(serde_json::from_value(answer["transfers"].take())?)
-}
-
-/// Frame bytes that came in, by pack, over the line and from inside the site.
-fn received(accounts: &Accounts) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for (key, transfer) in accounts.transfers.iter().filter(|(key, _)| key.direction == Direction::Received) {
-        *sums.entry(key.pack.to_string()).or_default() += transfer.bytes;
-    }
-    sums
-}
-
 /// The new process of the host that was killed goes on with the account that the old one had written, and adds nothing:
 /// it had all frames.
 fn fetches_nothing_twice(site: &Site, written: &BTreeMap<String, u64>) -> Result<()> {
-    let at_the_end = received(&asked(site)?);
+    let at_the_end = received(&site.account(VICTIM)?);
     assert_eq!(&at_the_end, written, "{VICTIM} got frames that it had kept");
     println!("{VICTIM} went on from {written:?} and fetched nothing more");
     Ok(())
@@ -136,5 +115,52 @@ fn packages_are_whole(site: &Site) -> Result<()> {
         }
         assert_eq!(site.lab().check(host, &["dpkg", "--verify", "ballast"])?, "", "{host}");
     }
+    Ok(())
+}
+
+/// A pack that needs some seconds at the rate of a host's port, so that there is a middle of fetching.
+const MEGABYTES: u32 = 32;
+const PORT_MBIT: u32 = 40;
+const PORT_BYTES_PER_SECOND: f64 = PORT_MBIT as f64 * 1e6 / 8.0;
+
+#[test]
+fn lab_crashes_of_a_host_that_fetches_from_its_site() -> Result<()> {
+    return_without_lab!(Ok(()));
+    let made = tempfile::tempdir()?;
+    let packages = vec![payload::generated(made.path(), "ballast", MEGABYTES, ":", "false")?];
+    let mut options = SiteOptions { rules: String::new(), ..SiteOptions::new("blmidway", 1, packages) };
+    (options.lab.wan_rate, options.lab.lan_rate) = ("100mbit".to_owned(), format!("{PORT_MBIT}mbit"));
+    let site = Site::up(&options)?;
+    site.publish()?;
+    let token = site.token("station", 1)?;
+    site.start_host(VICTIM, &token)?;
+    for machine in ["station", VICTIM] {
+        let knows = || Ok(site.node(machine, &["packs", "show", "ballast"]).is_ok());
+        site.wait_until(60, "it knows the catalogue", knows)?;
+    }
+    site.node("station", &["packs", "stage", "ballast", "--here"])?;
+    site.node("station", &["packs", "wait", "ballast"])?;
+    let pack = site.traffic()?.remove(0);
+    assert_eq!(pack.sent_bytes, pack.length_bytes);
+
+    site.node(VICTIM, &["packs", "stage", "ballast", "--here"])?;
+    let here = || site.bytes_here(VICTIM, "ballast");
+    site.wait_until(60, "the host has half of the pack", || Ok(here()? >= pack.length_bytes / 2))?;
+    let had = here()?;
+    site.lab().kill(VICTIM, "run", "KILL")?;
+    assert!(had < pack.length_bytes, "too late for a crash in the middle");
+    let interrupted = Interrupted::read(&site, VICTIM, &pack, had)?;
+    site.start_node(VICTIM)?;
+    site.node(VICTIM, &["packs", "wait", "ballast"])?;
+    interrupted.went_on(&site, PORT_BYTES_PER_SECOND)?;
+    assert_eq!(site.traffic()?.remove(0).sent_bytes, pack.length_bytes, "nothing came over the line again");
+
+    let image = |machine: &str| -> Result<Vec<u8>> {
+        site.node(machine, &["packs", "export", &pack.pack, "--out", "/var/lib/branchline/image"])?;
+        Ok(std::fs::read(site.home(machine)?.join("image"))?)
+    };
+    let whole = image("station")?;
+    assert!(whole.len() as u64 > u64::from(MEGABYTES) << 20, "{} bytes", whole.len());
+    assert!(image(VICTIM)? == whole, "the image is not the one that the station has");
     Ok(())
 }

@@ -2,8 +2,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -69,7 +67,7 @@ struct Injection(Child);
 
 impl Injection {
     fn start(site: &Site, host: &str, fault: &str, file: &str) -> Result<Self> {
-        let process = process_in(&site.lab().root(host)?)?;
+        let process = site.network_process(host)?;
         let call = fault.split(':').next().unwrap_or_default();
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-p", &process.to_string()]);
@@ -90,22 +88,4 @@ impl Drop for Injection {
         let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
         let _ = self.0.wait();
     }
-}
-
-/// The network process of the machine with this root.
-fn process_in(root: &Path) -> Result<u32> {
-    let is_same = |other: &Path| -> Result<bool> {
-        let (a, b) = (std::fs::metadata(root.join("."))?, std::fs::metadata(other)?);
-        Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
-    };
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Some(process) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
-        let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
-        let runs = line.starts_with("/usr/local/bin/branchline\0run");
-        if runs && is_same(&path.join("root/.")).unwrap_or(false) {
-            return Ok(process);
-        }
-    }
-    anyhow::bail!("no network process runs in {}", root.display())
 }

@@ -8,11 +8,14 @@ use std::{thread::sleep, time::Duration};
 use anyhow::{Context, Result, ensure};
 use branchline_protocol::limits::LEASED_BYTES_DEFAULT;
 use branchline_tests::observed::PackAccount;
+use branchline_tests::resumption::Interrupted;
 use branchline_tests::site::{Site, SiteOptions, count_at};
 use branchline_tests::{payload, return_without_lab};
 
 /// Beyond the frames: TCP, IP and Ethernet headers, TLS, acknowledgements of the other direction and the control plane.
 const LINE_OVERHEAD: f64 = 1.12;
+/// The lab's line to headquarters.
+const LINE_BYTES_PER_SECOND: f64 = 20e6 / 8.0;
 
 fn accounts(site: &Site) -> Result<Vec<PackAccount>> {
     site.headquarters_json(&["transfers"])
@@ -117,6 +120,8 @@ fn lab_wan_copy_when_the_inlet_is_lost() -> Result<()> {
         .into_iter()
         .find(|host| *host == inlet || node_of(&site, host).is_ok_and(|node| node == inlet))
         .with_context(|| format!("the inlet is {inlet}, no host"))?;
+    let pack = site.traffic()?.remove(0);
+    let had = site.bytes_here(victim, &pack.pack)?;
     site.lab().power_off(victim)?;
     let at = site.traffic()?.remove(0).sent_bytes;
     println!("{victim} was the inlet and lost its power after {at} of {length} bytes");
@@ -135,9 +140,11 @@ fn lab_wan_copy_when_the_inlet_is_lost() -> Result<()> {
 
     // Its disk comes back with it, and what it had kept is not fetched again.
     site.lab().power_on(victim)?;
+    let interrupted = Interrupted::read(&site, victim, &pack, had)?;
     site.start_installer(victim)?;
     site.start_node(victim)?;
     site.wait_for("station", 120, "the lost host is complete too", |sessions| count_at(sessions, "complete") == 4)?;
+    interrupted.went_on(&site, LINE_BYTES_PER_SECOND)?;
     assert_eq!(accounts(&site)?.remove(0).wan_bytes, account.wan_bytes);
     sleep(Duration::from_secs(1));
     let log = site.lab().log("station", "run")?;
