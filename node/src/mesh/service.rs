@@ -17,7 +17,7 @@ use branchline_protocol::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     PeerId, Swarm, mdns,
-    request_response::{self, OutboundRequestId, ResponseChannel},
+    request_response::{self, InboundRequestId, OutboundRequestId, ResponseChannel},
     swarm::{
         ConnectionId, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -51,7 +51,7 @@ struct Peer {
     waiting: VecDeque<(ControlRequest, Reply)>,
     /// Whether this node dialled it.
     dialled: bool,
-    /// When something was last asked over it, either way.
+    /// When a question over it was last answered, either way.
     used_at: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ enum Asked {
     Hello,
     Document(SiteName, DocumentKind),
     Peers(SiteName),
-    Forward(NodeId, Reply),
+    Forward(Reply),
 }
 
 type PendingAnswer = BoxFuture<'static, (ResponseChannel<ControlAnswer>, ControlAnswer)>;
@@ -74,7 +74,9 @@ pub(super) struct Service {
     records_sender: watch::Sender<Vec<(SiteName, PeerRecord)>>,
     neighbours: Neighbours,
     peers: BTreeMap<NodeId, Peer>,
-    asked: BTreeMap<OutboundRequestId, Asked>,
+    asked: BTreeMap<OutboundRequestId, (NodeId, Asked)>,
+    /// Who asked what this node answers now; hellos are answered at once.
+    answering: BTreeMap<InboundRequestId, NodeId>,
     answers: FuturesUnordered<PendingAnswer>,
     redial: BTreeMap<NodeId, (Instant, Duration)>,
     refused: Vec<(ConnectionId, Instant)>,
@@ -102,6 +104,7 @@ impl Service {
             neighbours: Neighbours::default(),
             peers: BTreeMap::new(),
             asked: BTreeMap::new(),
+            answering: BTreeMap::new(),
             answers: FuturesUnordered::new(),
             redial: BTreeMap::new(),
             refused: Vec::new(),
@@ -135,7 +138,7 @@ impl Service {
             Command::Disconnect(node) => self.disconnect(node),
             Command::Request { node, request, reply } => {
                 if self.peers.get(&node).is_some_and(|peer| peer.admission.is_some()) {
-                    self.ask(node, *request, Asked::Forward(node, reply));
+                    self.ask(node, *request, Asked::Forward(reply));
                 } else if self.dial(node) {
                     let waiting = &mut self.peers.entry(node).or_default().waiting;
                     if waiting.len() < WAITING_MAX {
@@ -152,8 +155,7 @@ impl Service {
     fn ask(&mut self, node: NodeId, request: ControlRequest, asked: Asked) {
         if let Some(peer) = translate::peer_id(node) {
             let id = self.swarm.behaviour_mut().requests.send_request(&peer, Ok(request));
-            self.asked.insert(id, asked);
-            self.is_used(node);
+            self.asked.insert(id, (node, asked));
         }
     }
 
@@ -250,29 +252,36 @@ impl Service {
     async fn on_requests(&mut self, event: request_response::Event<Received, ControlAnswer>) {
         use request_response::{Event, Message};
         match event {
-            Event::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
+            Event::Message { peer, connection_id, message: Message::Request { request_id, request, channel } } => {
                 let Some(node) = translate::node_id(&peer) else { return };
+                if !matches!(request, Ok(ControlRequest::Hello(_))) {
+                    self.answering.insert(request_id, node);
+                }
                 self.on_request(node, connection_id, request, channel).await;
             }
-            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                if let (Some(node), Some(asked)) = (translate::node_id(&peer), self.asked.remove(&request_id)) {
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let Some((node, asked)) = self.asked.remove(&request_id) {
                     self.on_answer(node, asked, response).await;
                 }
             }
             Event::OutboundFailure { peer, request_id, error, .. } => {
                 let Some(node) = translate::node_id(&peer) else { return };
                 match self.asked.remove(&request_id) {
-                    Some(Asked::Forward(node, reply)) => {
+                    Some((_, Asked::Forward(reply))) => {
                         let _ = reply.send(Err(MeshError::Unreachable { node, reason: error.to_string() }));
                     }
-                    Some(Asked::Hello) => self.disconnect(node),
+                    Some((_, Asked::Hello)) => self.disconnect(node),
                     _ => {}
                 }
                 if matches!(error, request_response::OutboundFailure::Timeout) {
                     self.disconnect(node);
                 }
             }
-            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+            Event::InboundFailure { request_id, .. } | Event::ResponseSent { request_id, .. } => {
+                if let Some(node) = self.answering.remove(&request_id) {
+                    self.is_used(node);
+                }
+            }
         }
     }
 
@@ -294,7 +303,6 @@ impl Service {
             return;
         }
         let admission = self.peers.get(&node).and_then(|peer| peer.admission.clone());
-        self.is_used(node);
         let Some(admission) = admission.filter(|from| from.holds_for(request.as_ref().ok(), wall_time())) else {
             let refusal = Refusal::new(RefusalKind::NotAMember, "say hello first: nothing here is for non-members");
             let _ = self.swarm.behaviour_mut().requests.send_response(channel, ControlAnswer::Refused(refusal));
@@ -334,8 +342,11 @@ impl Service {
     }
 
     async fn on_answer(&mut self, node: NodeId, asked: Asked, answer: ControlAnswer) {
+        if !matches!(asked, Asked::Hello) {
+            self.is_used(node);
+        }
         match (asked, answer) {
-            (Asked::Forward(_, reply), answer) => {
+            (Asked::Forward(reply), answer) => {
                 let _ = reply.send(Ok(answer));
             }
             (Asked::Hello, ControlAnswer::Hello(hello)) => {
@@ -390,7 +401,7 @@ impl Service {
             self.close_from(node, former);
         }
         for (request, reply) in waiting {
-            self.ask(node, request, Asked::Forward(node, reply));
+            self.ask(node, request, Asked::Forward(reply));
         }
         self.publish_admitted();
         self.fetch_newer(node, &admission);

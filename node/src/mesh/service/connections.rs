@@ -1,5 +1,5 @@
 //! Which connections stay, and who is dialled.
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use branchline_protocol::{
     ids::{NodeId, SiteName},
@@ -9,10 +9,11 @@ use branchline_protocol::{
 use tokio::time::Instant;
 
 use super::{Asked, Peer, Service, TICK};
-use crate::mesh::{REDIAL_MAX, REQUEST_TIMEOUT, neighbours::surplus, translate};
+use crate::mesh::{REDIAL_MAX, translate};
 
-/// A connection that nobody needs is let go when nothing was asked over it for so long: longer than an answer may take.
-const UNUSED: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(10));
+/// A connection that nobody needs is let go when no question over it is open, nor was so short a time ago: who asked
+/// once often asks again.
+const UNUSED: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Closes a node's connections from an address that it has left. Nothing says so on these: a machine that has lost its
@@ -64,15 +65,18 @@ impl Service {
         }
     }
 
-    /// Closes what this node dialled, for one question or while it knew few, and wants no longer.
+    /// Closes what this node dialled, for one question or while it knew few, and wants no longer. Each connection is let go
+    /// by the end that dialled it, so that what the other end wants is not closed over and over.
     fn let_go(&mut self, site: &SiteName, keep: &[NodeId], now: Instant) {
+        let asked = self.asked.values().filter(|(_, asked)| !matches!(asked, Asked::Hello)).map(|(node, _)| *node);
+        let needed: BTreeSet<NodeId> =
+            asked.chain(self.answering.values().copied()).chain(keep.iter().copied()).collect();
         let rests = |(node, peer): (&NodeId, &Peer)| {
             let of_site = peer.admission.as_ref().is_some_and(|admission| admission.site == *site);
             let rests = peer.waiting.is_empty() && peer.used_at.is_none_or(|at| at + UNUSED <= now);
-            (of_site && peer.dialled && rests).then_some(*node)
+            (of_site && peer.dialled && rests && !needed.contains(node)).then_some(*node)
         };
-        let admitted = self.peers.values().filter(|peer| peer.admission.is_some()).count();
-        for node in surplus(admitted, self.peers.iter().filter_map(rests), keep) {
+        for node in self.peers.iter().filter_map(rests).collect::<Vec<_>>() {
             self.disconnect(node);
         }
     }
